@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Builds artifacts/linux-x64/nativepull: one static file that needs nothing of the machine it runs on.
+# Installs what is missing first, and says what and why. usage: scripts/build.sh
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+
+rid=linux-x64
+[ "$(uname -m)" = x86_64 ] || die "this machine is $(uname -m); the build is for x86_64 only so far"
+need_dotnet
+need_packages "to link one static executable" clang lld cmake make libssl-dev libsqlite3-dev ca-certificates binutils
+
+native=$PWD/artifacts/native
+mkdir -p "$native/$rid"
+# SQLite and OpenSSL come from the distribution's own archives, so its security updates reach us by rebuilding.
+archive=$(gcc_multiarch_dir)/libsqlite3.a
+cmp -s "$archive" "$native/$rid/libe_sqlite3.a" || cp "$archive" "$native/$rid/libe_sqlite3.a"
+# Mozilla's roots from the package's own files: the machine's merged bundle may hold local additions.
+cat /usr/share/ca-certificates/mozilla/*.crt | gzip -9n >"$native/roots.new"
+cmp -s "$native/roots.new" "$native/roots.pem.gz" && rm "$native/roots.new" || mv "$native/roots.new" "$native/roots.pem.gz"
+
+say "building $rid"
+# the crypto shim of the runtime is compiled here; it is not optimised unless told
+export CFLAGS="-O2 -ffunction-sections -fdata-sections -Wno-unused-value"
+run_quietly dotnet publish src/NativePull -c Release -r "$rid" -p:StaticExecutable=true -o "artifacts/$rid" --nologo -v q
+
+out=artifacts/$rid/nativepull
+case "$(readelf -d -l "$out")" in *INTERP*|*NEEDED*) die "$out is not static" ;; esac
+size=$(stat -c %s "$out")
+[ "$size" -le 15000000 ] || die "$out has $size bytes, more than the 15000000 promised"
+say "built $out, $size bytes"

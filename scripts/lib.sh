@@ -1,0 +1,46 @@
+# Shared by the scripts of this directory; sourced, from the repository's top directory.
+
+say() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+# need_packages WHY PACKAGE... : installs those that are missing
+need_packages() {
+  local why=$1 missing=() p
+  shift
+  command -v dpkg-query >/dev/null || die "this needs Debian or Ubuntu (dpkg is missing); install yourself, $why: $*"
+  for p in "$@"; do
+    dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing+=("$p")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  local as_root=()
+  [ "$(id -u)" = 0 ] || as_root=(sudo)
+  say "installing ${missing[*]} ($why)"
+  export DEBIAN_FRONTEND=noninteractive
+  run_quietly "${as_root[@]}" apt-get -o DPkg::Lock::Timeout=900 update
+  run_quietly "${as_root[@]}" apt-get -o DPkg::Lock::Timeout=900 install -y --no-install-recommends "${missing[@]}"
+}
+
+# The .NET SDK, from the distribution where it is carried; elsewhere one sentence that says what to run.
+need_dotnet() {
+  export DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1
+  if command -v dotnet >/dev/null && dotnet --list-sdks | grep -q '^10\.'; then return 0; fi
+  if apt-cache show dotnet-sdk-10.0 >/dev/null 2>&1; then
+    need_packages "the .NET SDK that compiles NativePull" dotnet-sdk-10.0
+  else
+    die "the .NET 10 SDK is missing and this distribution does not carry it: install it with Microsoft's dotnet-install.sh --channel 10.0 and put dotnet on PATH"
+  fi
+}
+
+gcc_multiarch_dir() { echo "/usr/lib/$(uname -m)-linux-gnu"; }
+
+# run_quietly COMMAND... : its output only when it fails
+run_quietly() {
+  local log
+  log=$(mktemp)
+  if ! "$@" </dev/null >"$log" 2>&1; then
+    cat "$log" >&2
+    rm -f "$log"
+    die "failed: $*"
+  fi
+  rm -f "$log"
+}

@@ -1,0 +1,135 @@
+using System.Text.Json;
+using System.Text.Json.Serialization;
+
+namespace NativePull.Oci;
+
+/// <summary>
+/// The three documents from their bytes. Unknown members are ignored; a missing or impossible one is
+/// <see cref="PullError.Malformed"/> naming the document and the member.
+/// </summary>
+internal static class OciJson
+{
+    private const int SchemaVersion = 2;
+
+    /// <summary>The document's kind, from its own words where the transport's are missing or wrong; null where neither can tell.</summary>
+    /// <exception cref="PullException">Malformed.</exception>
+    internal static string? MediaTypeOf(byte[] content, string what)
+    {
+        DocumentKind kind = Parse(content, OciJsonContext.Default.DocumentKind, what);
+        return kind.MediaType is { Length: > 0 } said ? said
+            : kind.SchemaVersion == 1 ? "application/vnd.docker.distribution.manifest.v1+json"
+            : kind.Manifests is not null ? MediaTypes.OciIndex
+            : kind.Layers is not null || kind.Config is not null ? MediaTypes.OciManifest
+            : null;
+    }
+
+    /// <exception cref="PullException">Malformed.</exception>
+    internal static ImageIndex ParseIndex(byte[] content, string mediaType)
+    {
+        const string what = "index";
+        IndexDocument document = Parse(content, OciJsonContext.Default.IndexDocument, what);
+        CheckSchema(document.SchemaVersion, what);
+        DescriptorDocument?[] manifests = document.Manifests ?? throw Missing(what, "manifests");
+        return new ImageIndex(mediaType, [.. manifests.Select((d, i) => ToDescriptor(d, what, $"manifests[{i}]"))]);
+    }
+
+    /// <exception cref="PullException">Malformed.</exception>
+    internal static ImageManifest ParseManifest(byte[] content, string mediaType)
+    {
+        const string what = "manifest";
+        ManifestDocument document = Parse(content, OciJsonContext.Default.ManifestDocument, what);
+        CheckSchema(document.SchemaVersion, what);
+        DescriptorDocument config = document.Config ?? throw Missing(what, "config");
+        DescriptorDocument?[] layers = document.Layers ?? throw Missing(what, "layers");
+        return new ImageManifest(
+            mediaType,
+            ToDescriptor(config, what, "config"),
+            [.. layers.Select((d, i) => ToDescriptor(d, what, $"layers[{i}]"))]);
+    }
+
+    /// <exception cref="PullException">Malformed.</exception>
+    internal static ImageConfig ParseConfig(byte[] content)
+    {
+        const string what = "config";
+        ConfigDocument document = Parse(content, OciJsonContext.Default.ConfigDocument, what);
+        string?[] diffIds = document.RootFs?.DiffIds ?? throw Missing(what, "rootfs.diff_ids");
+        return new ImageConfig(
+            new Platform(document.Os ?? "", document.Architecture ?? "", document.Variant is { Length: > 0 } variant ? variant : null),
+            [.. diffIds.Select((text, i) => Digest.TryParse(text, out Digest diffId)
+                ? diffId
+                : throw new PullException(PullError.Malformed, $"config: rootfs.diff_ids[{i}] is \"{text}\", which is not a digest"))],
+            document.Created);
+    }
+
+    private static T Parse<T>(byte[] content, System.Text.Json.Serialization.Metadata.JsonTypeInfo<T> type, string what)
+        where T : class
+    {
+        try
+        {
+            return JsonSerializer.Deserialize(content, type)
+                ?? throw new PullException(PullError.Malformed, $"{what}: expected a JSON object, got null");
+        }
+        catch (JsonException malformed)
+        {
+            throw new PullException(PullError.Malformed, $"{what}: malformed JSON", malformed);
+        }
+    }
+
+    private static Descriptor ToDescriptor(DescriptorDocument? document, string what, string member)
+    {
+        if (document is null)
+        {
+            throw Missing(what, member);
+        }
+
+        if (!Digest.TryParse(document.Digest, out Digest digest))
+        {
+            throw new PullException(PullError.Malformed, $"{what}: {member}.digest is \"{document.Digest}\", which is not a digest");
+        }
+
+        if (document.Size is not { } size || size < 0)
+        {
+            throw new PullException(PullError.Malformed, $"{what}: {member}.size is {document.Size?.ToString(System.Globalization.CultureInfo.InvariantCulture) ?? "missing"}, expected a number of bytes");
+        }
+
+        return new Descriptor(document.MediaType ?? "", digest, size)
+        {
+            Platform = document.Platform is { } platform
+                ? new Platform(platform.Os ?? "", platform.Architecture ?? "", platform.Variant is { Length: > 0 } variant ? variant : null)
+                : null,
+            Annotations = document.Annotations ?? [],
+            Data = document.Data,
+        };
+    }
+
+    private static void CheckSchema(int? version, string what)
+    {
+        if (version is not null and not SchemaVersion)
+        {
+            throw new PullException(PullError.Unsupported, $"{what}: schema version {version} is not supported, only {SchemaVersion}");
+        }
+    }
+
+    private static PullException Missing(string what, string member) => new(PullError.Malformed, $"{what}: {member} is missing");
+}
+
+internal sealed record DocumentKind(int? SchemaVersion, string? MediaType, JsonElement? Manifests, JsonElement? Layers, JsonElement? Config);
+
+internal sealed record PlatformDocument(string? Os, string? Architecture, string? Variant);
+
+internal sealed record DescriptorDocument(string? MediaType, string? Digest, long? Size, PlatformDocument? Platform, Dictionary<string, string>? Annotations, byte[]? Data);
+
+internal sealed record IndexDocument(int? SchemaVersion, DescriptorDocument?[]? Manifests);
+
+internal sealed record ManifestDocument(int? SchemaVersion, DescriptorDocument? Config, DescriptorDocument?[]? Layers);
+
+internal sealed record RootFsDocument([property: JsonPropertyName("diff_ids")] string?[]? DiffIds);
+
+internal sealed record ConfigDocument(string? Os, string? Architecture, string? Variant, string? Created, [property: JsonPropertyName("rootfs")] RootFsDocument? RootFs);
+
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase)]
+[JsonSerializable(typeof(DocumentKind))]
+[JsonSerializable(typeof(IndexDocument))]
+[JsonSerializable(typeof(ManifestDocument))]
+[JsonSerializable(typeof(ConfigDocument))]
+internal sealed partial class OciJsonContext : JsonSerializerContext;

@@ -1,0 +1,106 @@
+using System.Diagnostics.CodeAnalysis;
+using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics.X86;
+
+namespace NativePull.Oci;
+
+/// <summary>os/architecture/variant as image-spec names them (image-index.md, "platform"; Go's GOOS and GOARCH).</summary>
+internal sealed record Platform(string Os, string Architecture, string? Variant)
+{
+    /// <summary>This machine's architecture; the OS is linux, for that is what images are made for.</summary>
+    internal static Platform OfThisMachine { get; } = RuntimeInformation.OSArchitecture switch
+    {
+        System.Runtime.InteropServices.Architecture.X64 => new("linux", "amd64", AmdLevel()),
+        System.Runtime.InteropServices.Architecture.Arm64 => new("linux", "arm64", "v8"),
+        System.Runtime.InteropServices.Architecture.Arm => new("linux", "arm", "v7"),
+        System.Runtime.InteropServices.Architecture.X86 => new("linux", "386", null),
+        var other => new("linux", other.ToString().ToLowerInvariant(), null),
+    };
+
+    /// <summary>OS/ARCH[/VARIANT], with the usual spellings of an architecture (x86_64, aarch64, armhf…) brought to image-spec's.</summary>
+    internal static bool TryParse(string text, [NotNullWhen(true)] out Platform? platform)
+    {
+        string[] parts = text.Split('/');
+        platform = null;
+        if (parts.Length is < 2 or > 3 || parts.Any(part => part.Length == 0 || part.Any(c => !char.IsAsciiLetterOrDigit(c) && c is not ('_' or '.' or '-'))))
+        {
+            return false;
+        }
+
+        (string architecture, string? variant) = parts[1].ToLowerInvariant() switch
+        {
+            "x86_64" or "x86-64" => ("amd64", null),
+            "aarch64" => ("arm64", null),
+            "armhf" => ("arm", "v7"),
+            "armel" => ("arm", "v6"),
+            "i386" or "i686" => ("386", null),
+            var other => (other, (string?)null),
+        };
+        platform = new Platform(parts[0].ToLowerInvariant(), architecture, parts.Length == 3 ? parts[2].ToLowerInvariant() : variant);
+        return true;
+    }
+
+    /// <summary>
+    /// The position in <paramref name="candidates"/> of what runs best here: same OS and architecture, the highest variant that is not above
+    /// this one's, an absent variant after a matching one. −1 where nothing fits; never another OS or architecture.
+    /// </summary>
+    internal int PickFrom(IReadOnlyList<Platform?> candidates)
+    {
+        int best = -1;
+        int bestRank = -1;
+        for (int i = 0; i < candidates.Count; i++)
+        {
+            int rank = candidates[i] is { } candidate ? Rank(candidate) : -1;
+            if (rank > bestRank)
+            {
+                best = i;
+                bestRank = rank;
+            }
+        }
+
+        return best;
+    }
+
+    public override string ToString() => Variant is null ? $"{Os}/{Architecture}" : $"{Os}/{Architecture}/{Variant}";
+
+    // −1: does not run here. Otherwise higher is better: the variant's own number, an exact but unnumbered variant above all.
+    private int Rank(Platform candidate)
+    {
+        if (candidate.Os != Os || candidate.Architecture != Architecture)
+        {
+            return -1;
+        }
+
+        if (candidate.Variant == Variant)
+        {
+            return 1000;
+        }
+
+        int wanted = Level(Variant);
+        int offered = Level(candidate.Variant);
+        if (wanted < 0 || offered < 0)
+        {
+            return -1;
+        }
+
+        return offered <= wanted ? offered : -1;
+    }
+
+    // What a variant stands for; an absent one is the architecture's baseline (arm64: v8, arm: v7 as Docker reads it, amd64: v1).
+    private int Level(string? variant)
+    {
+        if (variant is null or "")
+        {
+            return Architecture switch { "arm64" => 8, "arm" => 7, "amd64" => 1, _ => 0 };
+        }
+
+        return variant.Length >= 2 && variant[0] == 'v' && int.TryParse(variant.AsSpan(1), out int level) ? level : -1;
+    }
+
+    // The x86-64 psABI micro-architecture levels, as far as .NET can see them.
+    private static string AmdLevel() =>
+        Avx512F.IsSupported && Avx512BW.IsSupported && Avx512CD.IsSupported && Avx512DQ.IsSupported && Avx512F.VL.IsSupported ? "v4"
+        : Avx2.IsSupported && Bmi1.IsSupported && Bmi2.IsSupported && Fma.IsSupported && Lzcnt.IsSupported ? "v3"
+        : Sse42.IsSupported && Popcnt.IsSupported ? "v2"
+        : "v1";
+}

@@ -1,0 +1,142 @@
+using System.Diagnostics.CodeAnalysis;
+using System.Text.RegularExpressions;
+
+namespace NativePull.Oci;
+
+/// <summary>
+/// What the user typed, resolved by the distribution grammar (distribution/reference): registry, repository, tag and/or digest.
+/// Docker Hub's short forms are completed (<c>alpine</c> → <c>docker.io/library/alpine:latest</c>); <c>library/</c> is added for Docker Hub alone.
+/// </summary>
+internal sealed partial record Reference
+{
+    private const int MaximumRepositoryLength = 255;
+    private const string DockerHub = "docker.io";
+
+    private Reference(string registry, string repository, string? tag, Digest? digest)
+    {
+        Registry = registry;
+        Repository = repository;
+        Tag = tag;
+        Digest = digest;
+    }
+
+    /// <summary>Host, with ":port" where one was given; IPv6 in brackets; lower case.</summary>
+    internal string Registry { get; }
+
+    internal string Repository { get; }
+
+    /// <summary>The tag typed; "latest" where neither tag nor digest was; null where only a digest was.</summary>
+    internal string? Tag { get; }
+
+    internal Digest? Digest { get; }
+
+    /// <summary>registry/repository.</summary>
+    internal string Name => $"{Registry}/{Repository}";
+
+    /// <summary>What to ask the registry for: the digest where one was given, for it decides, else the tag.</summary>
+    internal string Selector => Digest?.ToString() ?? Tag!;
+
+    /// <summary>The canonical text: every part in full.</summary>
+    public override string ToString() => Name + (Tag is null ? "" : ":" + Tag) + (Digest is { } digest ? "@" + digest : "");
+
+    /// <summary>Parses, or says in one clause what is wrong.</summary>
+    internal static bool TryParse(string text, [NotNullWhen(true)] out Reference? reference, [NotNullWhen(false)] out string? problem)
+    {
+        reference = null;
+        string rest = text;
+
+        Digest? digest = null;
+        int at = rest.IndexOf('@', StringComparison.Ordinal);
+        if (at >= 0)
+        {
+            string name = rest[(at + 1)..];
+            if (!Oci.Digest.TryParse(name, out Digest parsed))
+            {
+                problem = $"\"{name}\" is not a digest (sha256: and 64, or sha512: and 128, lower-case hex digits)";
+                return false;
+            }
+
+            digest = parsed;
+            rest = rest[..at];
+        }
+
+        (string registry, string path) = SplitRegistry(rest);
+
+        string? tag = null;
+        int colon = path.LastIndexOf(':');
+        if (colon >= 0)
+        {
+            tag = path[(colon + 1)..];
+            path = path[..colon];
+            if (!TagGrammar().IsMatch(tag))
+            {
+                problem = $"\"{tag}\" is not a tag (at most 128 of A-Z a-z 0-9 _ . -, not beginning with . or -)";
+                return false;
+            }
+        }
+
+        if (!RegistryGrammar().IsMatch(registry) || !HasUsablePort(registry))
+        {
+            problem = $"\"{registry}\" is not a registry (host or host:port)";
+            return false;
+        }
+
+        if (registry == DockerHub && !path.Contains('/', StringComparison.Ordinal))
+        {
+            path = "library/" + path;
+        }
+
+        if (path.Length > MaximumRepositoryLength)
+        {
+            problem = $"the repository has {path.Length} characters, more than {MaximumRepositoryLength}";
+            return false;
+        }
+
+        if (!RepositoryGrammar().IsMatch(path))
+        {
+            problem = path.Any(char.IsAsciiLetterUpper)
+                ? $"the repository \"{path}\" must be lower case"
+                : $"\"{path}\" is not a repository (lower-case letters, digits, and between them . _ __ or -, in parts separated by /)";
+            return false;
+        }
+
+        problem = null;
+        reference = new Reference(registry, path, tag ?? (digest is null ? "latest" : null), digest);
+        return true;
+    }
+
+    /// <summary>The same repository and tag, pinned to what it resolved to.</summary>
+    internal string NameAt(Digest resolved) => $"{Name}@{resolved}";
+
+    // The first component is a registry if it has a dot or a colon or is localhost (distribution/reference, splitDockerDomain).
+    private static (string Registry, string Path) SplitRegistry(string text)
+    {
+        int slash = text.IndexOf('/', StringComparison.Ordinal);
+        if (slash > 0)
+        {
+            string first = text[..slash];
+            if (first.AsSpan().ContainsAny('.', ':', '[') || first == "localhost" || first.Any(char.IsAsciiLetterUpper))
+            {
+                string host = first.ToLowerInvariant();
+                return (host is "index.docker.io" or "registry-1.docker.io" ? DockerHub : host, text[(slash + 1)..]);
+            }
+        }
+
+        return (DockerHub, text);
+    }
+
+    private static bool HasUsablePort(string registry)
+    {
+        int colon = registry.LastIndexOf(':');
+        return colon < 0 || registry.EndsWith(']') || (int.TryParse(registry.AsSpan(colon + 1), out int port) && port is > 0 and <= 65535);
+    }
+
+    [GeneratedRegex(@"\A(?:(?:[a-z0-9]|[a-z0-9][a-z0-9-]*[a-z0-9])(?:\.(?:[a-z0-9]|[a-z0-9][a-z0-9-]*[a-z0-9]))*|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?\z")]
+    private static partial Regex RegistryGrammar();
+
+    [GeneratedRegex(@"\A[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*\z")]
+    private static partial Regex RepositoryGrammar();
+
+    [GeneratedRegex(@"\A[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\z")]
+    private static partial Regex TagGrammar();
+}

@@ -1,0 +1,92 @@
+/*
+ * Linked into the static executable ahead of the .NET runtime's archives, so that nothing the
+ * surrounding root file system contains, or lacks, changes what the program does.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <nss.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+/*
+ * Descriptors 0 to 2 always exist. Were one closed, the next file opened would become "standard output"
+ * and be written to, and the runtime aborts when it cannot duplicate 1 or 2.
+ */
+static void hold_standard_descriptors(void)
+{
+    for (int fd = 0; fd <= 2; fd++) {
+        if (fcntl(fd, F_GETFD) >= 0 || errno != EBADF)
+            continue;
+        int stand_in = open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY);
+        if (stand_in < 0) {
+            /* no /dev: a pipe whose other end is closed reads as end of file and writes as EPIPE */
+            int ends[2];
+            if (pipe(ends) != 0)
+                continue;
+            int kept = fcntl(ends[fd == 0 ? 0 : 1], F_DUPFD, 3);
+            close(ends[0]);
+            close(ends[1]);
+            stand_in = kept;
+        }
+        if (stand_in >= 0 && stand_in != fd) {
+            dup2(stand_in, fd);
+            close(stand_in);
+        }
+    }
+    signal(SIGPIPE, SIG_IGN);
+}
+
+/*
+ * Only the name services compiled into libc.a. The default reads the machine's nsswitch.conf and loads its
+ * modules together with its own libc, which is another version than the one linked here: a crash.
+ */
+static void pin_name_services(void)
+{
+    static const char *const databases[] = {"passwd", "group", "services", "protocols", "networks", "netgroup"};
+    __nss_configure_lookup("hosts", "files dns");
+    for (size_t i = 0; i < sizeof databases / sizeof databases[0]; i++)
+        __nss_configure_lookup(databases[i], "files");
+}
+
+__attribute__((constructor)) static void prepare(void)
+{
+    hold_standard_descriptors();
+    pin_name_services();
+    /* building a certificate chain insists on a home directory, though every root comes from us */
+    const char *home = getenv("HOME");
+    if (home == NULL || *home == '\0')
+        setenv("HOME", "/nonexistent", 1);
+    /* the machine's openssl.cnf may name providers that a static OpenSSL cannot load, which aborts */
+    setenv("OPENSSL_CONF", "/nonexistent", 0);
+}
+
+/* Random bytes from the system call; the runtime's own version opens /dev/urandom, which may not be there. */
+static int32_t fill_random(uint8_t *bytes, int32_t count)
+{
+    while (count > 0) {
+        ssize_t got = getrandom(bytes, (size_t)count, 0);
+        if (got < 0) {
+            if (errno == EINTR)
+                continue;
+            return -1;
+        }
+        bytes += got;
+        count -= (int32_t)got;
+    }
+    return 0;
+}
+
+int32_t SystemNative_GetCryptographicallySecureRandomBytes(uint8_t *bytes, int32_t count) { return fill_random(bytes, count); }
+
+void SystemNative_GetNonCryptographicallySecureRandomBytes(uint8_t *bytes, int32_t count) { (void)fill_random(bytes, count); }
+
+/* No shared library is ever loaded: it would bring a second libc into the process. */
+void *dlopen(const char *file, int mode) { (void)file; (void)mode; return NULL; }
+void *dlsym(void *handle, const char *name) { (void)handle; (void)name; return NULL; }
+int dlclose(void *handle) { (void)handle; return 0; }
+char *dlerror(void) { return (char *)"a static executable loads no shared library"; }
