@@ -1,0 +1,55 @@
+namespace NativePull.Cli;
+
+/// <summary>The promise to the shell: reason → exit code. Frozen; README lists it.</summary>
+internal static class ExitCode
+{
+    internal const int Done = 0;
+    internal const int Bug = 1;
+    internal const int Usage = 2;
+    internal const int Interrupted = 130;
+    internal const int Terminated = 143;
+
+    internal static int Of(PullError reason) => reason switch
+    {
+        PullError.Internal => Bug,
+        PullError.Usage or PullError.InvalidReference => Usage,
+        PullError.NotFound or PullError.PlatformNotFound or PullError.NotInStore => 3,
+        PullError.Unauthorized or PullError.Denied => 4,
+        PullError.Unavailable or PullError.RateLimited or PullError.Stalled or PullError.Deadline => 5,
+        PullError.DigestMismatch or PullError.SizeMismatch or PullError.DiffIdMismatch or PullError.Malformed or PullError.Unexpected => 6,
+        PullError.UnsafeEntry or PullError.LimitPassed or PullError.Unsupported => 7,
+        PullError.Machine or PullError.NoSpace or PullError.Permission or PullError.Locked or PullError.StoreDamaged => 8,
+        PullError.TlsUnknownIssuer or PullError.TlsWrongName or PullError.TlsExpired or PullError.TlsNotYetValid or PullError.TlsOther => 9,
+        PullError.Interrupted => Interrupted,
+        PullError.Terminated => Terminated,
+        _ => Bug,
+    };
+
+    /// <summary>What a failure is, whichever exception carried it: any I/O error without a reason of its own is this machine's.</summary>
+    internal static PullException Explain(Exception failure, PullError? interruption) => failure switch
+    {
+        _ when interruption is { } reason => new PullException(reason, reason == PullError.Interrupted ? "interrupted" : "terminated"),
+        PullException known => known,
+        UnauthorizedAccessException denied => new PullException(PullError.Permission, denied.Message),
+        IOException io => new PullException(PullError.Machine, io.Message, io.InnerException),
+        AggregateException { InnerException: { } cause } => Explain(cause, null),
+        _ => new PullException(PullError.Internal, $"a bug: {failure.GetType().Name}: {failure.Message}", failure),
+    };
+
+    /// <summary>The reason as JSON has it: kebab-case.</summary>
+    internal static string Name(PullError reason)
+    {
+        System.Text.StringBuilder name = new();
+        foreach (char c in reason.ToString())
+        {
+            if (char.IsAsciiLetterUpper(c) && name.Length > 0)
+            {
+                name.Append('-');
+            }
+
+            name.Append(char.ToLowerInvariant(c));
+        }
+
+        return name.ToString();
+    }
+}

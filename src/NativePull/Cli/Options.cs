@@ -1,0 +1,157 @@
+using System.CommandLine;
+using System.CommandLine.Parsing;
+using NativePull.Layers;
+using NativePull.Oci;
+using NativePull.Pull;
+
+namespace NativePull.Cli;
+
+/// <summary>
+/// Every option once, with its parser and help text. Each may also be given by the environment as NATIVEPULL_ and its name in capitals
+/// (<c>--limit-rate</c>: <c>NATIVEPULL_LIMIT_RATE</c>); the command line wins.
+/// </summary>
+internal sealed class Options
+{
+    internal Option<string?> Store { get; } = Text("--store", "DIR", "Where images are kept (default: /var/lib/nativepull as root, else below the data directory of the user)");
+
+    internal Option<bool> Json { get; } = new("--json") { Description = "Print one JSON document per reference on stdout" };
+
+    internal Option<bool> Quiet { get; } = new("--quiet", "-q") { Description = "Say nothing but the result and an error" };
+
+    internal Option<bool> Verbose { get; } = new("--verbose", "-v") { Description = "Say more of what happens" };
+
+    internal Option<ProgressMode> Progress { get; } = OneOf("--progress", "How progress is shown on stderr: auto, tty, plain, none", ProgressMode.Auto);
+
+    internal Option<Platform?> Platform { get; } = Parsed<Platform?>(
+        "--platform",
+        "OS/ARCH[/VARIANT]",
+        "The platform to pull (default: this machine's)",
+        text => Oci.Platform.TryParse(text, out Platform? platform) ? platform : null,
+        "is not a platform (OS/ARCH or OS/ARCH/VARIANT)");
+
+    internal Option<PullPolicy?> Policy { get; } = NullableOneOf<PullPolicy>(
+        "--policy", "When the registry is asked: newer, missing, always, never (default: newer for a tag, missing for a digest)");
+
+    internal Option<Digest?> Expect { get; } = Parsed<Digest?>(
+        "--expect",
+        "DIGEST",
+        "Fail unless the reference resolves to this digest",
+        text => Digest.TryParse(text, out Digest digest) ? digest : null,
+        "is not a digest (sha256: and 64, or sha512: and 128, lower-case hex digits)");
+
+    internal Option<bool> Extract { get; } = new("--extract") { Description = "Extract each layer inside the store, ready for overlayfs" };
+
+    internal Option<string?> Rootfs { get; } = Text("--rootfs", "DIR", "Publish the flattened root file system at DIR, which must be absent or empty");
+
+    internal Option<int?> Jobs { get; } = Parsed<int?>(
+        "--jobs",
+        "N",
+        "Blobs downloaded at once, 1 to 64 (default: 4)",
+        text => int.TryParse(text, out int jobs) && jobs is >= 1 and <= 64 ? jobs : null,
+        "is not a number from 1 to 64");
+
+    internal Option<long?> LimitRate { get; } = Parsed<long?>(
+        "--limit-rate",
+        "RATE",
+        "Bytes per second over all downloads together, such as 10MiB",
+        text => Values.TryParseSize(text, out long rate) && rate > 0 ? rate : null,
+        "is not a size such as 10MiB");
+
+    internal Option<int?> Retries { get; } = Parsed<int?>(
+        "--retries",
+        "N",
+        "Tries in a row without progress before a registry is given up, 1 to 1000 (default: 6)",
+        text => int.TryParse(text, out int tries) && tries is >= 1 and <= 1000 ? tries : null,
+        "is not a number from 1 to 1000");
+
+    internal Option<TimeSpan?> ConnectTimeout { get; } = Duration("--connect-timeout", "How long connecting may take (default: 10s)");
+
+    internal Option<TimeSpan?> StallTimeout { get; } = Duration("--stall-timeout", "How long a transfer may be without a byte (default: 30s)");
+
+    internal Option<string?> AuthFile { get; } = Text("--authfile", "FILE", "Credentials, in the format of docker's config.json");
+
+    internal Option<string?> Username { get; } = Text("--username", "USER", "Sign in as USER; the password comes from --password-stdin");
+
+    internal Option<bool> PasswordStdin { get; } = new("--password-stdin") { Description = "Read the password from stdin" };
+
+    internal Option<bool> Anonymous { get; } = new("--anonymous") { Description = "Use no credentials, whatever the files hold" };
+
+    internal Option<string?> CaFile { get; } = Text("--ca-file", "FILE", "Trust only the certificates in this PEM file");
+
+    internal Option<bool> PlainHttp { get; } = new("--plain-http") { Description = "Use http instead of https" };
+
+    internal Option<bool> InsecureSkipTlsVerify { get; } = new("--insecure-skip-tls-verify") { Description = "Accept any certificate" };
+
+    internal Option<XattrPolicy?> Xattrs { get; } = NullableOneOf<XattrPolicy>(
+        "--xattrs", "Extended attributes: keep (refusal fails), try (refusal is counted), drop (default: keep as root, else try)");
+
+    internal Option<DevicePolicy?> Devices { get; } = NullableOneOf<DevicePolicy>(
+        "--devices", "Device nodes: make, skip (counted), fail (default: make as root, else skip)");
+
+    internal Option<bool> NoSync { get; } = new("--no-sync") { Description = "Do not wait until what was written is on the disk" };
+
+    internal Option[] Common => [Store, Json, Quiet, Verbose, Progress];
+
+    internal Option[] Network =>
+        [AuthFile, Username, PasswordStdin, Anonymous, CaFile, PlainHttp, InsecureSkipTlsVerify, Retries, ConnectTimeout, StallTimeout];
+
+    internal Option[] Extraction => [Xattrs, Devices, NoSync];
+
+    /// <summary>The environment's name of an option.</summary>
+    internal static string EnvironmentName(Option option) =>
+        "NATIVEPULL_" + option.Name.TrimStart('-').Replace('-', '_').ToUpperInvariant();
+
+    private static Option<string?> Text(string name, string help, string description) => new(name) { HelpName = help, Description = description };
+
+    private static Option<TimeSpan?> Duration(string name, string description) => Parsed<TimeSpan?>(
+        name,
+        "TIME",
+        description,
+        text => Values.TryParseDuration(text, out TimeSpan duration) && duration > TimeSpan.Zero ? duration : null,
+        "is not a duration such as 500ms, 30s or 10m");
+
+    // A parser that gives null for what it does not take.
+    private static Option<T> Parsed<T>(string name, string help, string description, Func<string, T> parse, string problem)
+    {
+        return new Option<T>(name) { HelpName = help, Description = description, CustomParser = ParseToken };
+
+        T? ParseToken(ArgumentResult result)
+        {
+            string text = result.Tokens.Count == 1 ? result.Tokens[0].Value : "";
+            T value = parse(text);
+            if (value is null)
+            {
+                result.AddError($"{name}: \"{text}\" {problem}");
+            }
+
+            return value;
+        }
+    }
+
+    private static Option<T?> NullableOneOf<T>(string name, string description)
+        where T : struct, Enum => Parsed<T?>(name, Choices<T>("|"), description, Choose<T>, $"is not one of {Choices<T>(", ")}");
+
+    private static Option<T> OneOf<T>(string name, string description, T otherwise)
+        where T : struct, Enum
+    {
+        Option<T> option = new(name) { HelpName = Choices<T>("|"), Description = description, DefaultValueFactory = _ => otherwise };
+        option.CustomParser = result =>
+        {
+            string text = result.Tokens.Count == 1 ? result.Tokens[0].Value : "";
+            if (Choose<T>(text) is { } value)
+            {
+                return value;
+            }
+
+            result.AddError($"{name}: \"{text}\" is not one of {Choices<T>(", ")}");
+            return otherwise;
+        };
+        return option;
+    }
+
+    private static T? Choose<T>(string text)
+        where T : struct, Enum => text.All(char.IsAsciiLetterLower) && Enum.TryParse(text, ignoreCase: true, out T value) ? value : null;
+
+    private static string Choices<T>(string separator)
+        where T : struct, Enum => string.Join(separator, Enum.GetNames<T>().Select(name => name.ToLowerInvariant()));
+}

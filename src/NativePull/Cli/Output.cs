@@ -1,0 +1,35 @@
+using System.Text;
+
+namespace NativePull.Cli;
+
+/// <summary>
+/// Standard output for results, standard error for everything else, as plain bytes. What a reader does to them (closing, filling its disk)
+/// never changes the outcome.
+/// </summary>
+internal static class Output
+{
+    private static readonly UTF8Encoding Utf8 = new(encoderShouldEmitUTF8Identifier: false);
+
+    internal static void Result(string line) => Result(Utf8.GetBytes(line + "\n"));
+
+    internal static void Result(ReadOnlySpan<byte> bytes) => Write(Console.OpenStandardOutput(), bytes);
+
+    internal static void Error(string line) => Write(Console.OpenStandardError(), Utf8.GetBytes($"nativepull: {line}\n"));
+
+    internal static void Raw(ReadOnlySpan<byte> bytesForError) => Write(Console.OpenStandardError(), bytesForError);
+
+    internal static byte[] Encode(string text) => Utf8.GetBytes(text);
+
+    private static void Write(Stream stream, ReadOnlySpan<byte> bytes)
+    {
+        try
+        {
+            stream.Write(bytes);
+            stream.Flush();
+        }
+        catch (IOException)
+        {
+            // a reader that went away or has no room: its loss, and not a reason to fail the pull
+        }
+    }
+}

@@ -1,0 +1,72 @@
+using System.CommandLine;
+using NativePull.Layers;
+using NativePull.Oci;
+using NativePull.Pull;
+using NativePull.Registry;
+using NativePull.Store;
+
+namespace NativePull.Cli;
+
+/// <summary><c>pull</c> and its offline half <c>extract</c>: typed values → options → conductor → result.</summary>
+internal static class PullCommand
+{
+    internal static Task<int> RunAsync(ParseResult parsed, Options options, IReadOnlyList<string> references, string? rootfs)
+    {
+        if (rootfs is not null && references.Count > 1)
+        {
+            Output.Error($"--rootfs takes one reference, not {references.Count}");
+            return Task.FromResult(ExitCode.Usage);
+        }
+
+        PullOptions pull = MakeOptions(parsed, options) with
+        {
+            Policy = parsed.GetValue(options.Policy),
+            Expect = parsed.GetValue(options.Expect),
+            ExtractLayers = parsed.GetValue(options.Extract),
+            Rootfs = rootfs is null ? null : Path.GetFullPath(rootfs),
+            Jobs = parsed.GetValue(options.Jobs) ?? new PullOptions { Platform = Platform.OfThisMachine }.Jobs,
+            LimitRate = parsed.GetValue(options.LimitRate),
+        };
+        return Session.RunAsync(parsed, options, references, (session, reference) =>
+            PullAsync(session, reference, pull.Policy == PullPolicy.Never ? null : session.Registry(reference.Registry), pull));
+    }
+
+    internal static Task<int> ExtractAsync(ParseResult parsed, Options options, string reference)
+    {
+        if (parsed.GetValue(options.Rootfs) is not { } rootfs)
+        {
+            Output.Error("extract needs --rootfs DIR");
+            return Task.FromResult(ExitCode.Usage);
+        }
+
+        PullOptions pull = MakeOptions(parsed, options) with { Policy = PullPolicy.Never, Rootfs = Path.GetFullPath(rootfs) };
+        return Session.RunAsync(parsed, options, [reference], (session, named) => PullAsync(session, named, null, pull));
+    }
+
+    private static PullOptions MakeOptions(ParseResult parsed, Options options)
+    {
+        bool root = Environment.IsPrivilegedProcess;
+        return new PullOptions
+        {
+            Platform = parsed.GetValue(options.Platform) ?? Platform.OfThisMachine,
+            PlatformIsExplicit = parsed.GetValue(options.Platform) is not null,
+            Sync = !parsed.GetValue(options.NoSync),
+            Extract = new ExtractOptions
+            {
+                Xattrs = parsed.GetValue(options.Xattrs) ?? (root ? XattrPolicy.Keep : XattrPolicy.Try),
+                Devices = parsed.GetValue(options.Devices) ?? (root ? DevicePolicy.Make : DevicePolicy.Skip),
+            },
+        };
+    }
+
+    private static async Task PullAsync(Session session, Reference reference, RegistryClient? registry, PullOptions pull)
+    {
+        StoreLayout layout = session.Layout;
+        BlobStore blobs = new(layout, session.StoreOptions);
+        LayerStore layers = new(layout, session.StoreOptions);
+        using Catalog catalog = Catalog.Open(layout, readOnly: false);
+        ImagePuller puller = new(registry, blobs, layers, catalog, session.Reporter, TimeProvider.System);
+        PullResult result = await puller.PullAsync(reference, pull, session.Token);
+        Output.Result(session.Json ? ResultJson.Of(result) : reference.NameAt(result.Digest));
+    }
+}

@@ -1,0 +1,209 @@
+using System.CommandLine;
+using System.Reflection;
+using NativePull.Oci;
+using NativePull.Pull;
+using NativePull.Registry;
+using NativePull.Store;
+
+namespace NativePull.Cli;
+
+/// <summary>
+/// One run of the program: typed text and environment become options here and nowhere else; signals, progress and the store are held
+/// for as long as the command runs.
+/// </summary>
+internal sealed class Session : IDisposable
+{
+    private readonly ParseResult parsed;
+    private readonly Options options;
+    private readonly Interruption interruption = new();
+    private readonly Dictionary<string, RegistryClient> registries = [];
+    private RegistryOptions? registryOptions;
+
+    internal Session(ParseResult parsed, Options options)
+    {
+        this.parsed = parsed;
+        this.options = options;
+        Reporter = new Reporter(
+            parsed.GetValue(options.Progress),
+            parsed.GetValue(options.Quiet),
+            parsed.GetValue(options.Verbose),
+            !Console.IsErrorRedirected && Environment.GetEnvironmentVariable("TERM") is { Length: > 0 } terminal && terminal != "dumb",
+            TimeProvider.System);
+    }
+
+    internal static string Version { get; } =
+        typeof(Session).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "unknown";
+
+    internal Reporter Reporter { get; }
+
+    internal bool Json => parsed.GetValue(options.Json);
+
+    internal CancellationToken Token => interruption.Token;
+
+    /// <summary>Runs the work for each reference; one that fails is told, and the others still have their turn.</summary>
+    /// <returns>The exit code: that of the first failure.</returns>
+    internal static async Task<int> RunAsync(ParseResult parsed, Options options, IReadOnlyList<string> references, Func<Session, Reference, Task> work)
+    {
+        int code = ExitCode.Done;
+        using Session session = new(parsed, options);
+        List<(string Text, PullException Failure)> failures = [];
+        foreach (string text in references)
+        {
+            try
+            {
+                await work(session, Parse(text));
+            }
+            catch (Exception failure) when (failure is PullException or IOException or UnauthorizedAccessException or OperationCanceledException)
+            {
+                failures.Add((text, ExitCode.Explain(failure, session.interruption.Reason)));
+                if (session.interruption.Reason is not null)
+                {
+                    break;
+                }
+            }
+        }
+
+        // after the bars are gone, so that the sentence is the last thing seen
+        session.Reporter.Dispose();
+        foreach ((string text, PullException failure) in failures)
+        {
+            code = code == ExitCode.Done ? ExitCode.Of(failure.Reason) : code;
+            if (session.Json)
+            {
+                Output.Result(ResultJson.OfFailure(text, failure));
+            }
+
+            Output.Error(failure.Sentence);
+        }
+
+        return code;
+    }
+
+    internal Platform Platform => parsed.GetValue(options.Platform) ?? Platform.OfThisMachine;
+
+    internal bool PlatformIsExplicit => parsed.GetValue(options.Platform) is not null;
+
+    internal StoreLayout Layout => new(StorePath());
+
+    internal StoreOptions StoreOptions => new() { Sync = !parsed.GetValue(options.NoSync) };
+
+    /// <summary>The client of one registry, made when first needed and kept: its connections and tokens serve every reference.</summary>
+    internal RegistryClient Registry(string name)
+    {
+        if (!registries.TryGetValue(name, out RegistryClient? client))
+        {
+            registryOptions ??= MakeRegistryOptions();
+            client = new RegistryClient(name, registryOptions, new RetryReports(Reporter));
+            registries.Add(name, client);
+        }
+
+        return client;
+    }
+
+    public void Dispose()
+    {
+        foreach (RegistryClient client in registries.Values)
+        {
+            client.Dispose();
+        }
+
+        Reporter.Dispose();
+        interruption.Dispose();
+    }
+
+    private static Reference Parse(string text) => Reference.TryParse(text, out Reference? reference, out string? problem)
+        ? reference
+        : throw new PullException(PullError.InvalidReference, $"reference \"{text}\": {problem}");
+
+    private string StorePath()
+    {
+        if (parsed.GetValue(options.Store) is { Length: > 0 } typed)
+        {
+            return Path.GetFullPath(typed);
+        }
+
+        if (Environment.IsPrivilegedProcess)
+        {
+            return "/var/lib/nativepull";
+        }
+
+        return EnvironmentPath("XDG_DATA_HOME", "nativepull")
+            ?? HomePath(".local/share/nativepull")
+            ?? throw new PullException(PullError.Usage, "where to keep images is not known without a home directory: give --store DIR");
+    }
+
+    private RegistryOptions MakeRegistryOptions()
+    {
+        RegistryOptions defaults = new() { Credentials = MakeCredentials() };
+        return defaults with
+        {
+            ConnectTimeout = parsed.GetValue(options.ConnectTimeout) ?? defaults.ConnectTimeout,
+            StallTimeout = parsed.GetValue(options.StallTimeout) ?? defaults.StallTimeout,
+            Retry = defaults.Retry with { Tries = parsed.GetValue(options.Retries) ?? defaults.Retry.Tries },
+            PlainHttp = parsed.GetValue(options.PlainHttp),
+            InsecureSkipTlsVerify = parsed.GetValue(options.InsecureSkipTlsVerify),
+            CaFile = parsed.GetValue(options.CaFile),
+            RootFiles = RootFiles(),
+            UserAgent = $"nativepull/{Version}",
+        };
+    }
+
+    private Credentials MakeCredentials()
+    {
+        string? user = parsed.GetValue(options.Username);
+        bool fromStdin = parsed.GetValue(options.PasswordStdin);
+        if (parsed.GetValue(options.Anonymous))
+        {
+            return Credentials.Anonymous;
+        }
+
+        if ((user is null) == fromStdin)
+        {
+            throw new PullException(PullError.Usage, "--username and --password-stdin go together");
+        }
+
+        if (user is not null)
+        {
+            string password = Console.In.ReadToEnd().TrimEnd('\r', '\n');
+            return Credentials.Of(new BasicCredential(user, password));
+        }
+
+        return parsed.GetValue(options.AuthFile) is { Length: > 0 } named
+            ? Credentials.FromFiles([named], mustExist: true)
+            : Environment.GetEnvironmentVariable("REGISTRY_AUTH_FILE") is { Length: > 0 } environment
+                ? Credentials.FromFiles([environment], mustExist: true)
+                : Credentials.FromFiles([.. UsualAuthFiles()], mustExist: false);
+    }
+
+    private static IEnumerable<string> UsualAuthFiles() => new[]
+    {
+        EnvironmentPath("XDG_RUNTIME_DIR", "containers/auth.json"),
+        EnvironmentPath("XDG_CONFIG_HOME", "containers/auth.json") ?? HomePath(".config/containers/auth.json"),
+        EnvironmentPath("DOCKER_CONFIG", "config.json") ?? HomePath(".docker/config.json"),
+    }.OfType<string>();
+
+    // Where distributions keep the merged bundle: Debian, Fedora, openSUSE, RHEL, Alpine and the BSDs.
+    private static IReadOnlyList<string> RootFiles() =>
+        Environment.GetEnvironmentVariable("SSL_CERT_FILE") is { Length: > 0 } named
+            ? [named]
+            :
+            [
+                "/etc/ssl/certs/ca-certificates.crt",
+                "/etc/pki/tls/certs/ca-bundle.crt",
+                "/etc/ssl/ca-bundle.pem",
+                "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+                "/etc/ssl/cert.pem",
+            ];
+
+    private static string? EnvironmentPath(string variable, string below) =>
+        Environment.GetEnvironmentVariable(variable) is { Length: > 0 } directory ? Path.Combine(directory, below) : null;
+
+    // /nonexistent is what stands in for an absent HOME, so that certificate chains can be built
+    private static string? HomePath(string below) =>
+        Environment.GetEnvironmentVariable("HOME") is { Length: > 0 } home && home != "/nonexistent" ? Path.Combine(home, below) : null;
+
+    private sealed class RetryReports(IProgress<PullEvent> events) : IProgress<RetryNotice>
+    {
+        public void Report(RetryNotice value) => events.Report(new PullEvent.Retrying(value.What, value.Try, value.Wait, value.Reason));
+    }
+}

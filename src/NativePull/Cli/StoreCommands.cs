@@ -1,0 +1,118 @@
+using System.CommandLine;
+using System.Globalization;
+using System.Text;
+using NativePull.Oci;
+using NativePull.Pull;
+using NativePull.Store;
+
+namespace NativePull.Cli;
+
+/// <summary>What <c>inspect</c> prints.</summary>
+internal enum InspectView
+{
+    Summary,
+    Raw,
+    Config,
+    Digest,
+}
+
+/// <summary>The commands that look: <c>layers</c>, <c>inspect</c>, <c>list</c>.</summary>
+internal static class StoreCommands
+{
+    internal static Task<int> LayersAsync(ParseResult parsed, Options options, string text, bool overlay) =>
+        Session.RunAsync(parsed, options, [text], async (session, reference) =>
+        {
+            ResolvedImage image = await FromStoreAsync(session, reference)
+                ?? throw new PullException(PullError.NotInStore, $"{reference}: not in the store for platform {session.Platform}");
+            LayerStore layers = new(session.Layout, session.StoreOptions);
+            List<string> paths = [];
+            foreach (PlannedLayer layer in image.Layers)
+            {
+                paths.Add(layers.TryFind(layer.ChainId, out string? path)
+                    ? path
+                    : throw new PullException(PullError.NotInStore, $"{reference}: layer {layer.DiffId} is not extracted (nativepull pull --extract does it)"));
+            }
+
+            if (overlay)
+            {
+                // top first; a colon or backslash in a path is escaped (fs/overlayfs/params.c)
+                Output.Result("lowerdir=" + string.Join(':', Enumerable.Reverse(paths).Select(
+                    path => path.Replace(@"\", @"\\", StringComparison.Ordinal).Replace(":", @"\:", StringComparison.Ordinal))));
+            }
+            else
+            {
+                paths.ForEach(Output.Result);
+            }
+        });
+
+    internal static Task<int> InspectAsync(ParseResult parsed, Options options, string text, InspectView view, bool remote) =>
+        Session.RunAsync(parsed, options, [text], async (session, reference) =>
+        {
+            ResolvedImage image = (remote ? null : await FromStoreAsync(session, reference)) ?? await FromRegistryAsync(session, reference);
+            switch (view)
+            {
+                case InspectView.Raw:
+                    Output.Result((image.Index ?? image.Manifest).Content.AsSpan());
+                    break;
+                case InspectView.Config:
+                    Output.Result(image.Config.Content.AsSpan());
+                    break;
+                case InspectView.Digest:
+                    Output.Result(image.Digest.ToString());
+                    break;
+                default:
+                    ImageDocument document = ImageDocument.Of(image, null);
+                    Output.Result(session.Json ? ResultJson.Of(document) : Summary(document));
+                    break;
+            }
+        });
+
+    internal static Task<int> ListAsync(ParseResult parsed, Options options) =>
+        // listing is about no reference; the one given only makes the loop turn once
+        Session.RunAsync(parsed, options, ["-"], async (session, _) =>
+        {
+            await Task.CompletedTask;
+            throw new NotImplementedException();
+        });
+
+    private static async Task<ResolvedImage?> FromStoreAsync(Session session, Reference reference)
+    {
+        StoreLayout layout = session.Layout;
+        if (!File.Exists(layout.Database))
+        {
+            return null;
+        }
+
+        using Catalog catalog = Catalog.Open(layout, readOnly: true);
+        PulledImage? image = catalog.Find(reference, session.Platform);
+        if (image is null)
+        {
+            return null;
+        }
+
+        ImageResolver resolver = new(null, new BlobStore(layout, session.StoreOptions), session.Reporter);
+        return await resolver.ResolveAsync(reference, (image.Index ?? image.Manifest).Digest, session.Platform, session.PlatformIsExplicit, session.Token);
+    }
+
+    private static Task<ResolvedImage> FromRegistryAsync(Session session, Reference reference) =>
+        new ImageResolver(session.Registry(reference.Registry), null, session.Reporter)
+            .ResolveAsync(reference, null, session.Platform, session.PlatformIsExplicit, session.Token);
+
+    private static string Summary(ImageDocument image)
+    {
+        StringBuilder text = new();
+        text.Append(CultureInfo.InvariantCulture, $"reference  {image.Reference}\n");
+        text.Append(CultureInfo.InvariantCulture, $"digest     {image.Digest}\n");
+        text.Append(CultureInfo.InvariantCulture, $"manifest   {image.Manifest}\n");
+        text.Append(CultureInfo.InvariantCulture, $"platform   {image.Platform}\n");
+        text.Append(CultureInfo.InvariantCulture, $"config     {image.Config}\n");
+        text.Append(CultureInfo.InvariantCulture, $"size       {Values.Size(image.Size)}\n");
+        text.Append(CultureInfo.InvariantCulture, $"created    {image.Created ?? "unknown"}\n");
+        foreach (LayerDocument layer in image.Layers)
+        {
+            text.Append(CultureInfo.InvariantCulture, $"layer      {layer.Digest}  {Values.Size(layer.Size)}\n");
+        }
+
+        return text.ToString().TrimEnd('\n');
+    }
+}

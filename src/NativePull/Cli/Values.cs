@@ -1,0 +1,64 @@
+using System.Globalization;
+
+namespace NativePull.Cli;
+
+/// <summary>The spellings of durations and sizes on the command line and in the environment.</summary>
+internal static class Values
+{
+    private static readonly (string Unit, double Seconds)[] DurationUnits = [("ms", 0.001), ("s", 1), ("m", 60), ("h", 3600), ("d", 86400)];
+
+    private static readonly (string Unit, double Bytes)[] SizeUnits =
+    [
+        ("KiB", 1L << 10), ("MiB", 1L << 20), ("GiB", 1L << 30), ("TiB", 1L << 40),
+        ("kB", 1e3), ("KB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12),
+        ("K", 1L << 10), ("M", 1L << 20), ("G", 1L << 30), ("T", 1L << 40), ("B", 1),
+    ];
+
+    /// <summary><c>500ms</c>, <c>30s</c>, <c>10m</c>, <c>2h</c>; a bare number is seconds.</summary>
+    internal static bool TryParseDuration(string text, out TimeSpan duration)
+    {
+        bool parsed = TryParse(text, DurationUnits, out double seconds) && seconds < 1e9;
+        duration = parsed ? TimeSpan.FromSeconds(seconds) : default;
+        return parsed;
+    }
+
+    /// <summary><c>64MiB</c>, <c>2GB</c>; a bare number is bytes; K, M, G and T alone are the binary ones.</summary>
+    internal static bool TryParseSize(string text, out long size)
+    {
+        bool parsed = TryParse(text, SizeUnits, out double bytes) && bytes < long.MaxValue;
+        size = parsed ? (long)bytes : 0;
+        return parsed;
+    }
+
+    /// <summary>1536000 → "1.5 MB".</summary>
+    internal static string Size(long bytes)
+    {
+        double value = bytes;
+        string[] units = ["B", "kB", "MB", "GB", "TB"];
+        int unit = 0;
+        while (value >= 999.5 && unit < units.Length - 1)
+        {
+            value /= 1000;
+            unit++;
+        }
+
+        return value.ToString(unit == 0 || value >= 99.95 ? "0" : "0.0", CultureInfo.InvariantCulture) + " " + units[unit];
+    }
+
+    private static bool TryParse(string text, (string Unit, double Factor)[] units, out double value)
+    {
+        double factor = 1;
+        foreach ((string unit, double of) in units)
+        {
+            if (text.EndsWith(unit, StringComparison.Ordinal))
+            {
+                (text, factor) = (text[..^unit.Length], of);
+                break;
+            }
+        }
+
+        bool parsed = double.TryParse(text, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out value) && double.IsFinite(value);
+        value *= factor;
+        return parsed;
+    }
+}

@@ -1,0 +1,49 @@
+using NativePull.Layers;
+using NativePull.Store;
+
+namespace NativePull.Pull;
+
+/// <summary>
+/// All layers in order onto one root, in a staging directory beside the destination. Nothing is visible until <see cref="Publish"/>; disposing
+/// without it leaves nothing behind.
+/// </summary>
+internal sealed class FlatExtraction(string destination, bool sync, IReadOnlyList<LayerSource> sources, ExtractOptions options) : IDisposable
+{
+    private readonly ExtractOptions flat = options with { Format = LayerFormat.Flat };
+    private StagedDirectory? staged;
+
+    /// <summary>Ends when every layer is applied; blobs may still await their commit.</summary>
+    internal async Task RunAsync(CancellationToken token)
+    {
+        while (true)
+        {
+            staged = StagedDirectory.Begin(destination, sync);
+            try
+            {
+                await Blocking.OnOwnThread(() => ApplyAll(staged, token), token);
+                return;
+            }
+            catch (PartRestartedException)
+            {
+                // what was read so far were not the blob's bytes: all of it again, from the first layer
+                staged.Dispose();
+                staged = null;
+            }
+        }
+    }
+
+    internal void Publish() => staged!.Publish();
+
+    public void Dispose() => staged?.Dispose();
+
+    private void ApplyAll(StagedDirectory target, CancellationToken token)
+    {
+        using RootDirectory root = RootDirectory.Open(target.Path);
+        foreach (LayerSource source in sources)
+        {
+            using LayerApplier applier = new(root, flat);
+            source.Apply(applier, "rootfs", token);
+            applier.Settle([], token);
+        }
+    }
+}

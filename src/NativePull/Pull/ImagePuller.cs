@@ -1,0 +1,127 @@
+using NativePull.Oci;
+using NativePull.Registry;
+using NativePull.Store;
+
+namespace NativePull.Pull;
+
+/// <summary>
+/// The conductor: resolve → plan → download ∥ extract → record → publish. It alone knows Registry, Store and Layers; each of them knows
+/// none of the others.
+/// </summary>
+/// <param name="registry">Null: offline; no socket is opened and what the store lacks is an error.</param>
+internal sealed class ImagePuller(
+    RegistryClient? registry, BlobStore blobs, LayerStore layers, Catalog catalog, IProgress<PullEvent> progress, TimeProvider clock)
+{
+    /// <exception cref="PullException">Any reason; nothing half-done is visible afterwards, and parts are kept.</exception>
+    internal async Task<PullResult> PullAsync(Reference reference, PullOptions options, CancellationToken token)
+    {
+        long begun = clock.GetTimestamp();
+        WarningCollector events = new(progress);
+        ResolvedImage image = await ResolveAsync(reference, options, events, token);
+        if (options.Expect is { } expected && expected != image.Digest)
+        {
+            throw new PullException(PullError.Unexpected, $"{reference}: expected {expected}, got {image.Digest}");
+        }
+
+        events.Report(new PullEvent.Resolved(reference, image.Digest, image.Platform));
+        events.Report(new PullEvent.Planned(image.Layers.Count, image.TotalBytes));
+        KeepDocuments(image);
+
+        Dictionary<Digest, LayerDownload> downloads = image.Blobs.ToDictionary(blob => blob.Digest, blob => new LayerDownload(blob, blobs, events));
+        List<LayerSource> sources = [.. image.Layers.Select(layer => new LayerSource(layer, downloads[layer.Blob.Digest], events))];
+        OverlayExtraction? overlay = options.ExtractLayers ? new OverlayExtraction(sources, layers, options.Extract) : null;
+        FlatExtraction? flat = options.Rootfs is { } destination ? new FlatExtraction(destination, options.Sync, sources, options.Extract) : null;
+        using (flat)
+        {
+            await RunAsync(image, downloads.Values, overlay, flat, options, token);
+            catalog.Record(ToRecord(image, clock.GetUtcNow()));
+            flat?.Publish();
+        }
+
+        return new PullResult(
+            reference,
+            image.Digest,
+            image.Manifest.Descriptor,
+            image.Config.Descriptor,
+            image.Platform,
+            [.. sources.Select((source, i) => ToResult(source, overlay?.Paths[i]))],
+            image.TotalBytes,
+            downloads.Values.Sum(download => download.DownloadedBytes),
+            options.Rootfs,
+            events.Texts,
+            clock.GetElapsedTime(begun));
+    }
+
+    private async Task<ResolvedImage> ResolveAsync(Reference reference, PullOptions options, IProgress<PullEvent> events, CancellationToken token)
+    {
+        events.Report(new PullEvent.Resolving(reference));
+        PullPolicy policy = options.Policy ?? (reference.Digest is null ? PullPolicy.Newer : PullPolicy.Missing);
+        Digest? known = null;
+        if (policy is PullPolicy.Never or PullPolicy.Missing)
+        {
+            PulledImage? image = catalog.Find(reference, options.Platform);
+            known = image is null ? null : (image.Index ?? image.Manifest).Digest;
+            if (known is null && policy == PullPolicy.Never)
+            {
+                throw new PullException(PullError.NotInStore, $"{reference}: not in the store for platform {options.Platform}, and no registry may be asked");
+            }
+        }
+
+        ImageResolver resolver = new(registry, blobs, events);
+        return await resolver.ResolveAsync(reference, known, options.Platform, options.PlatformIsExplicit, token);
+    }
+
+    private void KeepDocuments(ResolvedImage image)
+    {
+        foreach (Document document in new[] { image.Index, image.Manifest, image.Config }.OfType<Document>())
+        {
+            if (!blobs.Contains(document.Descriptor))
+            {
+                blobs.Put(document.Descriptor, document.Content);
+            }
+        }
+    }
+
+    private async Task RunAsync(
+        ResolvedImage image,
+        IReadOnlyCollection<LayerDownload> downloads,
+        OverlayExtraction? overlay,
+        FlatExtraction? flat,
+        PullOptions options,
+        CancellationToken token)
+    {
+        using WorkGroup work = new(token);
+        using SemaphoreSlim slots = new(options.Jobs);
+        RateLimiter? limiter = options.LimitRate is { } rate ? new RateLimiter(rate, clock) : null;
+
+        // bottom-up, so that what an applier waits for is always being fetched
+        foreach (LayerDownload download in downloads)
+        {
+            download.Completion = work.Run(async cancel =>
+            {
+                await slots.WaitAsync(cancel);
+                try
+                {
+                    await download.RunAsync(registry, image.Reference.Repository, limiter, cancel);
+                }
+                finally
+                {
+                    slots.Release();
+                }
+            });
+        }
+
+        overlay?.Start(work);
+        if (flat is not null)
+        {
+            _ = work.Run(flat.RunAsync);
+        }
+
+        await work.AwaitAllAsync();
+    }
+
+    private static PulledImage ToRecord(ResolvedImage image, DateTimeOffset now) => throw new NotImplementedException();
+
+    private static PulledLayer ToResult(LayerSource source, string? path) => new(
+        source.Layer.Blob, source.Layer.DiffId, source.Layer.ChainId, source.Download.State, source.Download.ResumedFrom, path);
+}

@@ -1,0 +1,136 @@
+using NativePull.Layers;
+using NativePull.Store;
+
+namespace NativePull.Pull;
+
+/// <summary>
+/// One overlay-ready directory a layer, inside the store. Layers are applied in parallel; what depends on the layers below (implied parents,
+/// hard links into them) is settled bottom-up once those are published.
+/// </summary>
+internal sealed class OverlayExtraction(IReadOnlyList<LayerSource> sources, LayerStore store, ExtractOptions options)
+{
+    private readonly ExtractOptions overlay = options with { Format = LayerFormat.Overlay };
+    private readonly string?[] paths = new string?[sources.Count];
+
+    /// <summary>The published directories, bottom first; complete when every task of <see cref="Start"/> is.</summary>
+    internal IReadOnlyList<string?> Paths => paths;
+
+    /// <summary>Adds one task a layer to <paramref name="work"/>.</summary>
+    internal void Start(WorkGroup work)
+    {
+        // given bottom-up: the lowest unfinished layer always has a slot, so waiting for it ends
+        SemaphoreSlim slots = new(Math.Max(1, Environment.ProcessorCount));
+        Task below = Task.CompletedTask;
+        for (int i = 0; i < sources.Count; i++)
+        {
+            int position = i;
+            Task lower = below;
+            below = work.Run(token => ExtractAsync(position, slots, lower, token));
+        }
+    }
+
+    private async Task ExtractAsync(int position, SemaphoreSlim slots, Task lower, CancellationToken token)
+    {
+        LayerSource source = sources[position];
+        await slots.WaitAsync(token);
+        Applied? applied;
+        try
+        {
+            applied = store.TryFind(source.Layer.ChainId, out _) ? null : await ApplyAsync(source, token);
+        }
+        finally
+        {
+            slots.Release();
+        }
+
+        if (applied is not null)
+        {
+            using (applied)
+            {
+                await lower;
+                await source.Download.Completion;
+                await Blocking.OnOwnThread(() => Settle(applied.Applier, position, token), token);
+                applied.Staged.Publish();
+            }
+        }
+
+        paths[position] = store.TryFind(source.Layer.ChainId, out string? path)
+            ? path
+            : throw new PullException(PullError.StoreDamaged, $"the layer directory of chain {source.Layer.ChainId} is not there after it was published");
+    }
+
+    // Null: another process published it while we waited for its lock.
+    private async Task<Applied?> ApplyAsync(LayerSource source, CancellationToken token)
+    {
+        while (true)
+        {
+            StagedDirectory? staged = await store.BeginAsync(source.Layer.ChainId, token);
+            if (staged is null)
+            {
+                return null;
+            }
+
+            Applied applied = new(staged, overlay);
+            bool done = false;
+            try
+            {
+                await Blocking.OnOwnThread(() => source.Apply(applied.Applier, "layer", token), token);
+                done = true;
+                return applied;
+            }
+            catch (PartRestartedException)
+            {
+                // what was read so far were not the blob's bytes: the staging directory goes, and another is begun
+            }
+            finally
+            {
+                if (!done)
+                {
+                    applied.Dispose();
+                }
+            }
+        }
+    }
+
+    private void Settle(LayerApplier applier, int position, CancellationToken token)
+    {
+        List<RootDirectory> lowersTopFirst = [];
+        try
+        {
+            for (int below = position - 1; below >= 0; below--)
+            {
+                lowersTopFirst.Add(RootDirectory.Open(paths[below]!));
+            }
+
+            applier.Settle(lowersTopFirst, token);
+        }
+        finally
+        {
+            lowersTopFirst.ForEach(lower => lower.Dispose());
+        }
+    }
+
+    /// <summary>A layer's tree between being applied and being published.</summary>
+    private sealed class Applied : IDisposable
+    {
+        private readonly RootDirectory root;
+
+        internal Applied(StagedDirectory staged, ExtractOptions options)
+        {
+            Staged = staged;
+            root = RootDirectory.Open(staged.Path);
+            Applier = new LayerApplier(root, options);
+        }
+
+        internal StagedDirectory Staged { get; }
+
+        internal LayerApplier Applier { get; }
+
+        public void Dispose()
+        {
+            Applier.Dispose();
+            root.Dispose();
+            Staged.Dispose();
+        }
+    }
+}

@@ -1,0 +1,53 @@
+using NativePull.Layers;
+using NativePull.Oci;
+
+namespace NativePull.Pull;
+
+/// <summary>When the registry is asked.</summary>
+internal enum PullPolicy
+{
+    /// <summary>Ask what the reference points to now; fetch only what is not here.</summary>
+    Newer,
+
+    /// <summary>Ask only if the store does not have the reference.</summary>
+    Missing,
+
+    /// <summary>As <see cref="Newer"/>, for a digest too.</summary>
+    Always,
+
+    /// <summary>Open no socket.</summary>
+    Never,
+}
+
+/// <summary>Everything a pull can be told; made and validated in Cli alone.</summary>
+internal sealed record PullOptions
+{
+    internal required Platform Platform { get; init; }
+
+    /// <summary>The user named the platform: then nothing else will do, even where a registry offers a single manifest.</summary>
+    internal bool PlatformIsExplicit { get; init; }
+
+    /// <summary>Null: newer for a tag, missing for a digest.</summary>
+    internal PullPolicy? Policy { get; init; }
+
+    /// <summary>The digest the reference must resolve to; null: any.</summary>
+    internal Digest? Expect { get; init; }
+
+    /// <summary>One overlay-ready directory a layer, inside the store.</summary>
+    internal bool ExtractLayers { get; init; }
+
+    /// <summary>Where the flattened root file system goes; null: nowhere. Absent or empty before.</summary>
+    internal string? Rootfs { get; init; }
+
+    /// <summary>Blobs downloaded at once, 1 to 64.</summary>
+    internal int Jobs { get; init; } = 4;
+
+    /// <summary>Bytes per second over all downloads together; null: unlimited.</summary>
+    internal long? LimitRate { get; init; }
+
+    /// <summary>Flush what was written before it is published; off, a power cut may lose it.</summary>
+    internal bool Sync { get; init; } = true;
+
+    /// <summary>How layers become files; the format is set per target.</summary>
+    internal ExtractOptions Extract { get; init; } = new();
+}

@@ -1,0 +1,35 @@
+using NativePull.Oci;
+
+namespace NativePull.Pull;
+
+/// <summary>How a layer's blob came to be in the store.</summary>
+internal enum LayerState
+{
+    /// <summary>It was there; nothing was transferred.</summary>
+    Present,
+    Downloaded,
+
+    /// <summary>A kept part was continued.</summary>
+    Resumed,
+}
+
+/// <param name="ResumedFrom">Bytes that a kept part already had; 0 where there was none.</param>
+/// <param name="Path">The extracted overlay directory; null where it was not asked for.</param>
+internal sealed record PulledLayer(Descriptor Blob, Digest DiffId, ChainId ChainId, LayerState State, long ResumedFrom, string? Path);
+
+/// <summary>What came out of a pull.</summary>
+/// <param name="Digest">What the reference resolved to: an index's digest where it is one.</param>
+/// <param name="TotalBytes">Config and distinct layers, compressed.</param>
+/// <param name="DownloadedBytes">Bytes of blobs that this pull transferred.</param>
+internal sealed record PullResult(
+    Reference Reference,
+    Digest Digest,
+    Descriptor Manifest,
+    Descriptor Config,
+    Platform Platform,
+    IReadOnlyList<PulledLayer> Layers,
+    long TotalBytes,
+    long DownloadedBytes,
+    string? Rootfs,
+    IReadOnlyList<string> Warnings,
+    TimeSpan Elapsed);

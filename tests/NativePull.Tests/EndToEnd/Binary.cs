@@ -1,0 +1,73 @@
+using System.Diagnostics;
+using System.Runtime.CompilerServices;
+using System.Text;
+
+namespace NativePull.Tests.EndToEnd;
+
+/// <summary>What a finished run left behind.</summary>
+public sealed record BinaryResult(int Code, string Out, string Error)
+{
+    /// <summary>Asserts the exit code, showing both streams where it is another.</summary>
+    public BinaryResult Expect(int code)
+    {
+        Assert.True(Code == code, $"expected exit code {code}, got {Code}\nstdout: {Out}\nstderr: {Error}");
+        return this;
+    }
+}
+
+/// <summary>Runs the published static executable as a user would.</summary>
+public static class Binary
+{
+    /// <summary>The executable under test; made by scripts/build.sh, or named by NATIVEPULL_BINARY. Its absence is a failure, not a skip.</summary>
+    public static string File { get; } = Environment.GetEnvironmentVariable("NATIVEPULL_BINARY") is { Length: > 0 } named
+        ? Path.GetFullPath(named)
+        : Path.Combine(Repository(), "artifacts/linux-x64/nativepull");
+
+    public static Task<BinaryResult> RunAsync(params string[] arguments) => RunAsync(null, arguments);
+
+    public static async Task<BinaryResult> RunAsync(IReadOnlyDictionary<string, string>? environment, params string[] arguments)
+    {
+        using Process process = Start(environment, File, arguments);
+        return await FinishAsync(process);
+    }
+
+    /// <summary>Any program, with its output kept; for witnesses and for the executable behind chroot or unshare.</summary>
+    public static async Task<BinaryResult> ProgramAsync(string program, params string[] arguments)
+    {
+        using Process process = Start(null, program, arguments, keepEnvironment: true);
+        return await FinishAsync(process);
+    }
+
+    public static Process Start(IReadOnlyDictionary<string, string>? environment, string program, IEnumerable<string> arguments, bool keepEnvironment = false)
+    {
+        Assert.True(program != File || System.IO.File.Exists(File), $"{File} is missing: run scripts/build.sh");
+        ProcessStartInfo start = new(program, arguments) { RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true };
+        if (!keepEnvironment)
+        {
+            // nothing of the developer's own credentials or settings may decide a test
+            start.Environment.Clear();
+            start.Environment["PATH"] = Environment.GetEnvironmentVariable("PATH");
+        }
+
+        foreach ((string name, string value) in environment ?? new Dictionary<string, string>())
+        {
+            start.Environment[name] = value;
+        }
+
+        Process process = Process.Start(start)!;
+        process.StandardInput.Close();
+        return process;
+    }
+
+    public static async Task<BinaryResult> FinishAsync(Process process)
+    {
+        CancellationToken token = TestContext.Current.CancellationToken;
+        process.StartInfo.StandardOutputEncoding = Encoding.UTF8;
+        Task<string> output = process.StandardOutput.ReadToEndAsync(token);
+        Task<string> error = process.StandardError.ReadToEndAsync(token);
+        await process.WaitForExitAsync(token);
+        return new BinaryResult(process.ExitCode, await output, await error);
+    }
+
+    private static string Repository([CallerFilePath] string here = "") => Path.GetFullPath(Path.Combine(Path.GetDirectoryName(here)!, "../../.."));
+}
