@@ -7,7 +7,6 @@ namespace NativePull.IO;
 /// Reads its inner stream on a thread of its own, a few buffers ahead: inflating and hashing go on while the consumer writes files. The ring is
 /// bounded, so a slow consumer holds the producer back. What the inner stream throws reaches the consumer where it reads.
 /// </summary>
-/// <param name="inner">Read by one other thread until this stream is disposed, and disposed with it.</param>
 internal sealed class ReadAheadStream : Stream
 {
     // Bytes; four of these are what one layer in progress costs.
@@ -27,6 +26,7 @@ internal sealed class ReadAheadStream : Stream
     private int position;
     private int available;
 
+    /// <param name="inner">Read by one other thread until this stream is disposed, and disposed with it.</param>
     internal ReadAheadStream(Stream inner, CancellationToken token)
     {
         this.inner = inner;
@@ -136,52 +136,54 @@ internal sealed class ReadAheadStream : Stream
 
     private void Produce()
     {
+        bool more = true;
+        while (more && TakeEmpty() is { } bytes)
+        {
+            more = Fill(bytes, out int count);
+            lock (gate)
+            {
+                if (count > 0)
+                {
+                    full.Enqueue((bytes, count));
+                }
+                else
+                {
+                    empty.Push(bytes);
+                }
+
+                ended = !more;
+                Monitor.PulseAll(gate);
+            }
+        }
+    }
+
+    // A whole buffer where the inner stream has one, because each hand-over costs a wake-up. False at the end or at a failure.
+    private bool Fill(byte[] bytes, out int count)
+    {
+        count = 0;
         try
         {
-            while (TakeEmpty() is { } bytes)
+            while (count < BufferSize && !Volatile.Read(ref abandoned))
             {
-                int count = Fill(bytes);
-                lock (gate)
+                token.ThrowIfCancellationRequested();
+                int read = inner.Read(bytes, count, BufferSize - count);
+                if (read == 0)
                 {
-                    if (count == 0)
-                    {
-                        empty.Push(bytes);
-                        break;
-                    }
-
-                    full.Enqueue((bytes, count));
-                    Monitor.PulseAll(gate);
+                    return false;
                 }
+
+                count += read;
             }
+
+            return true;
         }
 #pragma warning disable CA1031 // carried over to the consumer's thread, whatever it is
         catch (Exception thrown)
 #pragma warning restore CA1031
         {
             failure = ExceptionDispatchInfo.Capture(thrown);
+            return false;
         }
-
-        lock (gate)
-        {
-            ended = true;
-            Monitor.PulseAll(gate);
-        }
-    }
-
-    // A whole buffer where the inner stream has one: each hand-over costs a wake-up.
-    private int Fill(byte[] bytes)
-    {
-        int count = 0;
-        int read;
-        do
-        {
-            token.ThrowIfCancellationRequested();
-            read = inner.Read(bytes, count, BufferSize - count);
-            count += read;
-        }
-        while (read > 0 && count < BufferSize && !Volatile.Read(ref abandoned));
-
-        return count;
     }
 
     private byte[]? TakeEmpty()

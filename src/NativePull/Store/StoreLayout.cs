@@ -1,0 +1,28 @@
+using NativePull.Oci;
+
+namespace NativePull.Store;
+
+/// <summary>Every path below the store directory; nowhere else is one put together.</summary>
+internal sealed record StoreLayout(string Root)
+{
+    internal string LayoutFile => Path.Combine(Root, "oci-layout");
+
+    internal string IndexFile => Path.Combine(Root, "index.json");
+
+    /// <summary>Held while index.json is rewritten or the skeleton is made.</summary>
+    internal string LockFile => Path.Combine(Root, "nativepull.lock");
+
+    internal string Database => Path.Combine(Root, "nativepull.db");
+
+    internal string Parts => Path.Combine(Root, "parts");
+
+    internal string Layers => Path.Combine(Root, "layers");
+
+    internal string Blobs(string algorithm) => Path.Combine(Root, "blobs", algorithm);
+
+    internal string Blob(Digest digest) => Path.Combine(Blobs(digest.Algorithm), digest.Hex);
+
+    internal string Part(Digest digest) => Path.Combine(Parts, $"{digest.Algorithm}-{digest.Hex}");
+
+    internal string Layer(ChainId chain) => Path.Combine(Layers, chain.Value.Algorithm, chain.Value.Hex);
+}

@@ -1,0 +1,95 @@
+namespace NativePull.Tests.EndToEnd;
+
+/// <summary>The promises to the shell that need no registry: grammar, exit codes, streams.</summary>
+public sealed class CommandLineTests
+{
+    public static TheoryData<string, string[]> WrongUsage => new()
+    {
+        { "nothing", [] },
+        { "a reference without a directory", ["alpine"] },
+        { "an unknown option", ["pull", "--nonsense", "alpine"] },
+        { "a command without its argument", ["pull"] },
+        { "an upper-case repository", ["pull", "example.com/Upper"] },
+        { "a bad tag", ["pull", "example.com/a:!"] },
+        { "a bad digest", ["pull", "example.com/a@sha256:12"] },
+        { "a bad platform", ["pull", "--platform", "linux", "example.com/a"] },
+        { "a bad policy", ["pull", "--policy", "sometimes", "example.com/a"] },
+        { "a number for a policy", ["pull", "--policy", "1", "example.com/a"] },
+        { "a bad size", ["pull", "--limit-rate", "fast", "example.com/a"] },
+        { "a bad number of jobs", ["pull", "--jobs", "0", "example.com/a"] },
+        { "a bad duration", ["pull", "--stall-timeout", "soon", "example.com/a"] },
+        { "one directory for two images", ["pull", "--rootfs", "/x", "example.com/a", "example.com/b"] },
+        { "extract to nowhere", ["extract", "example.com/a"] },
+        { "a user without a password", ["pull", "--username", "me", "example.com/a"] },
+    };
+
+    [Theory]
+    [MemberData(nameof(WrongUsage))]
+    public async Task Wrong_usage_is_exit_2_with_one_line_on_stderr_and_nothing_on_stdout(string what, string[] arguments)
+    {
+        using TemporaryDirectory store = new();
+        BinaryResult result = await Binary.RunAsync(new Dictionary<string, string> { ["NATIVEPULL_STORE"] = store["store"] }, arguments);
+
+        result.Expect(2);
+        Assert.Equal("", result.Out);
+        string line = Assert.Single(result.Error.TrimEnd('\n').Split('\n'));
+        Assert.True(line.StartsWith("nativepull: ", StringComparison.Ordinal), $"{what}: {line}");
+    }
+
+    [Fact]
+    public async Task Version_is_one_line_on_stdout()
+    {
+        BinaryResult result = (await Binary.RunAsync("version")).Expect(0);
+
+        Assert.Matches(@"\Anativepull \d+\.\d+\.\d+\n\z", result.Out);
+        Assert.Equal("", result.Error);
+    }
+
+    [Fact]
+    public async Task The_environment_sets_an_option_and_the_command_line_wins_over_it()
+    {
+        Dictionary<string, string> environment = new() { ["NATIVEPULL_JOBS"] = "none" };
+
+        BinaryResult set = await Binary.RunAsync(environment, "pull", "example.com/a");
+        BinaryResult overridden = await Binary.RunAsync(environment, "pull", "--jobs", "2", "example.com/A");
+
+        Assert.Contains("--jobs", set.Expect(2).Error, StringComparison.Ordinal);
+        Assert.Contains("lower case", overridden.Expect(2).Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task An_image_absent_from_the_store_is_exit_3_under_policy_never_and_for_extract()
+    {
+        using TemporaryDirectory store = new();
+
+        BinaryResult pull = await Binary.RunAsync("pull", "--policy", "never", "--store", store["s"], "example.com/a");
+        BinaryResult extract = await Binary.RunAsync("extract", "example.com/a", "--rootfs", store["r"], "--store", store["s"]);
+
+        pull.Expect(3);
+        extract.Expect(3);
+        Assert.False(Directory.Exists(store["r"]));
+    }
+
+    [Theory]
+    [InlineData("exec \"$0\" version <&- >&- 2>&-", 0)]
+    [InlineData("exec \"$0\" version >/dev/full", 0)]
+    [InlineData("\"$0\" version | true; exit ${PIPESTATUS[0]}", 0)]
+    [InlineData("exec \"$0\" pull example.com/A 2>&-", 2)]
+    public async Task What_happens_to_the_standard_streams_never_changes_the_outcome(string script, int code)
+    {
+        BinaryResult result = await Binary.ProgramAsync("bash", "-c", script, Binary.File);
+
+        result.Expect(code);
+    }
+
+    [Fact]
+    public async Task The_executable_has_no_interpreter_and_needs_no_library()
+    {
+        BinaryResult result = (await Binary.ProgramAsync("readelf", "-d", "-l", "-h", Binary.File)).Expect(0);
+
+        Assert.DoesNotContain("INTERP", result.Out, StringComparison.Ordinal);
+        Assert.DoesNotContain("NEEDED", result.Out, StringComparison.Ordinal);
+        Assert.Matches(@"Type:\s+DYN", result.Out);
+        Assert.InRange(new FileInfo(Binary.File).Length, 1_000_000, 15_000_000);
+    }
+}
