@@ -31,9 +31,17 @@ internal static class ExitCode
         _ when interruption is { } reason => new PullException(reason, reason == PullError.Interrupted ? "interrupted" : "terminated"),
         PullException known => known,
         UnauthorizedAccessException denied => new PullException(PullError.Permission, denied.Message),
-        IOException io => new PullException(PullError.Machine, io.Message, io.InnerException),
+        IOException io => new PullException(ReasonOf(io), io.Message, io.InnerException),
         AggregateException { InnerException: { } cause } => Explain(cause, null),
         _ => new PullException(PullError.Internal, $"a bug: {failure.GetType().Name}: {failure.Message}", failure),
+    };
+
+    // HResult of an I/O error is errno (errno-base.h, errno.h).
+    private static PullError ReasonOf(IOException failure) => failure.HResult switch
+    {
+        28 or 122 => PullError.NoSpace, // ENOSPC, EDQUOT
+        1 or 13 or 30 => PullError.Permission, // EPERM, EACCES, EROFS
+        _ => PullError.Machine,
     };
 
     /// <summary>The reason as JSON has it: kebab-case.</summary>

@@ -1,27 +1,34 @@
+using System.Buffers.Binary;
 using System.Runtime.InteropServices;
 using System.Text;
 using Microsoft.Win32.SafeHandles;
 
 namespace NativePull.Native;
 
-/// <summary>What a store needs of Linux beyond the BCL: locks, flushing, publication by rename, and which inode a name means.</summary>
+/// <summary>Which inode something is: names change, this does not while the inode lives; the birth time tells a reused number apart.</summary>
+internal readonly record struct FileIdentity(uint DeviceMajor, uint DeviceMinor, ulong Inode, long BornSeconds, uint BornNanoseconds);
+
+/// <summary>What a store needs of Linux beyond the BCL: locks on directories, flushing, publication by rename, and which inode a name means.</summary>
 internal static unsafe partial class Libc
 {
     private const int LockExclusive = 2; // LOCK_EX, flock(2)
     private const int LockNonBlocking = 4; // LOCK_NB
-    private const int LockUnlock = 8; // LOCK_UN
     private const int DuplicateCloseOnExec = 1030; // F_DUPFD_CLOEXEC, fcntl(2)
-    private const int AtCurrentDirectory = -100; // AT_FDCWD
-    private const int RenameExchangeFlag = 2; // RENAME_EXCHANGE, rename(2)
-    private const int WouldBlock = 11; // EAGAIN
+    private const int CurrentDirectory = -100; // AT_FDCWD
+    private const int EmptyPath = 0x1000; // AT_EMPTY_PATH
+    private const int LinkItself = 0x100; // AT_SYMLINK_NOFOLLOW
+    private const uint BasicStatisticsAndBirth = 0xfff; // STATX_BASIC_STATS | STATX_BTIME
+    private const int StatxSize = 256; // struct statx, statx(2)
+    private const int NoSuchFile = 2; // ENOENT
     private const int Interrupted = 4; // EINTR
+    private const int WouldBlock = 11; // EAGAIN
 
     /// <summary>flock(2), exclusive, without waiting. False: another open file holds it.</summary>
     internal static bool TryLock(SafeFileHandle file, string subject)
     {
         while (flock(file, LockExclusive | LockNonBlocking) != 0)
         {
-            int errno = Marshal.GetLastSystemError();
+            int errno = Marshal.GetLastPInvokeError();
             if (errno == WouldBlock)
             {
                 return false;
@@ -36,26 +43,36 @@ internal static unsafe partial class Libc
         return true;
     }
 
-    /// <summary>Gives the lock back before the last handle of the open file is closed.</summary>
-    internal static void Unlock(SafeFileHandle file, string subject)
+    /// <summary>A directory, for locking, flushing and identifying it; null where the name is absent.</summary>
+    internal static SafeFileHandle? TryOpenDirectory(string path)
     {
-        if (flock(file, LockUnlock) != 0)
+        // O_DIRECTORY has another value on arm64
+        int flags = 0x80000 | (RuntimeInformation.ProcessArchitecture == Architecture.Arm64 ? 0x4000 : 0x10000);
+        fixed (byte* bytes = Terminated(path))
         {
-            throw new LinuxException("flock", subject, Marshal.GetLastSystemError());
+            int descriptor = open(bytes, flags, 0);
+            int errno = Marshal.GetLastPInvokeError();
+            return descriptor >= 0 ? new SafeFileHandle(descriptor, ownsHandle: true)
+                : errno == NoSuchFile ? null
+                : throw new LinuxException("open", path, errno);
         }
     }
 
-    /// <summary>fsync(2): of a file its bytes, of a directory its names.</summary>
-    internal static void Flush(SafeFileHandle file, string subject) => Check(fsync(file), "fsync", subject);
+    /// <summary>fsync(2): of a directory, the names in it.</summary>
+    internal static void FlushDirectory(string path)
+    {
+        using SafeFileHandle directory = TryOpenDirectory(path) ?? throw new LinuxException("open", path, NoSuchFile);
+        Check(fsync(directory), "fsync", path);
+    }
 
     /// <summary>syncfs(2): everything written to the file system that holds this file.</summary>
     internal static void FlushFileSystem(SafeFileHandle file, string subject) => Check(syncfs(file), "syncfs", subject);
 
-    /// <summary>A second handle on the same open file (fcntl(2), F_DUPFD_CLOEXEC): same lock, closed on its own.</summary>
+    /// <summary>A second handle on the same open file (fcntl(2), F_DUPFD_CLOEXEC), closed on its own.</summary>
     internal static SafeFileHandle Duplicate(SafeFileHandle file, string subject)
     {
         int copy = fcntl(file, DuplicateCloseOnExec, 3);
-        return copy < 0 ? throw new LinuxException("fcntl", subject, Marshal.GetLastSystemError()) : new SafeFileHandle(copy, ownsHandle: true);
+        return copy < 0 ? throw new LinuxException("fcntl", subject, Marshal.GetLastPInvokeError()) : new SafeFileHandle(copy, ownsHandle: true);
     }
 
     /// <summary>rename(2). Over an empty directory it replaces that directory.</summary>
@@ -68,28 +85,80 @@ internal static unsafe partial class Libc
         }
     }
 
+    /// <summary>statx(2) of an open file.</summary>
+    internal static FileIdentity IdentityOf(SafeFileHandle file, string subject)
+    {
+        byte* status = stackalloc byte[StatxSize];
+        byte empty = 0;
+        bool held = false;
+        try
+        {
+            file.DangerousAddRef(ref held);
+            Check(statx((int)file.DangerousGetHandle(), &empty, EmptyPath, BasicStatisticsAndBirth, status), "statx", subject);
+        }
+        finally
+        {
+            if (held)
+            {
+                file.DangerousRelease();
+            }
+        }
+
+        return IdentityFrom(new ReadOnlySpan<byte>(status, StatxSize));
+    }
+
+    /// <summary>statx(2) of a name, a link itself rather than what it points to; null where it is absent.</summary>
+    internal static FileIdentity? TryIdentityOf(string path)
+    {
+        byte* status = stackalloc byte[StatxSize];
+        fixed (byte* bytes = Terminated(path))
+        {
+            if (statx(CurrentDirectory, bytes, LinkItself, BasicStatisticsAndBirth, status) != 0)
+            {
+                int errno = Marshal.GetLastPInvokeError();
+                return errno == NoSuchFile ? null : throw new LinuxException("statx", path, errno);
+            }
+        }
+
+        return IdentityFrom(new ReadOnlySpan<byte>(status, StatxSize));
+    }
+
+    // Offsets of struct statx: stx_ino 32, stx_btime 80, stx_dev_major 136, stx_dev_minor 140.
+    private static FileIdentity IdentityFrom(ReadOnlySpan<byte> status) => new(
+        BinaryPrimitives.ReadUInt32LittleEndian(status[136..]),
+        BinaryPrimitives.ReadUInt32LittleEndian(status[140..]),
+        BinaryPrimitives.ReadUInt64LittleEndian(status[32..]),
+        BinaryPrimitives.ReadInt64LittleEndian(status[80..]),
+        BinaryPrimitives.ReadUInt32LittleEndian(status[88..]));
+
     private static void Check(int result, string call, string subject)
     {
         if (result != 0)
         {
-            throw new LinuxException(call, subject, Marshal.GetLastSystemError());
+            throw new LinuxException(call, subject, Marshal.GetLastPInvokeError());
         }
     }
 
     private static byte[] Terminated(string path) => Encoding.UTF8.GetBytes(path + "\0");
 
-    [LibraryImport("libc", SetLastError = false)]
+    [LibraryImport("libc", SetLastError = true)]
     private static partial int flock(SafeFileHandle fd, int operation);
 
-    [LibraryImport("libc", SetLastError = false)]
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int open(byte* path, int flags, uint mode);
+
+    [LibraryImport("libc", SetLastError = true)]
     private static partial int fsync(SafeFileHandle fd);
 
-    [LibraryImport("libc", SetLastError = false)]
+    [LibraryImport("libc", SetLastError = true)]
     private static partial int syncfs(SafeFileHandle fd);
 
-    [LibraryImport("libc", SetLastError = false)]
+    [LibraryImport("libc", SetLastError = true)]
     private static partial int fcntl(SafeFileHandle fd, int command, int argument);
 
-    [LibraryImport("libc", SetLastError = false)]
+    [LibraryImport("libc", SetLastError = true)]
     private static partial int rename(byte* from, byte* to);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int statx(int directory, byte* path, int flags, uint mask, byte* status);
 }

@@ -1,0 +1,311 @@
+using System.Globalization;
+using System.Security.Cryptography;
+using Microsoft.Win32.SafeHandles;
+using NativePull.Native;
+using NativePull.Oci;
+
+namespace NativePull.Store;
+
+/// <summary>A part is thrown away and fetched again: what was read from it so far were not the blob's bytes.</summary>
+internal sealed class PartRestartedException() : IOException("the part was begun anew while it was read");
+
+/// <summary>
+/// A blob being written. Bytes are appended, hashed, and only then shown to followers; disposing without <see cref="Commit"/> keeps the part for
+/// the next run. The part's lock is held until the end.
+/// </summary>
+internal sealed class BlobIngest : IDisposable
+{
+    private const int BufferSize = 256 * 1024;
+
+    private readonly object gate = new();
+    private readonly SafeFileHandle part;
+    private readonly string path;
+    private readonly Descriptor blob;
+    private readonly StoreLayout layout;
+    private readonly StoreOptions options;
+    private readonly IncrementalHash hash;
+    private PartState state = PartState.Growing;
+    private int generation;
+    private long offset;
+
+    internal BlobIngest(SafeFileHandle part, string path, Descriptor blob, StoreLayout layout, StoreOptions options)
+    {
+        this.part = part;
+        this.path = path;
+        this.blob = blob;
+        this.layout = layout;
+        this.options = options;
+        hash = blob.Digest.CreateHash();
+    }
+
+    private enum PartState
+    {
+        Growing,
+        Committed,
+        Abandoned,
+    }
+
+    /// <summary>Bytes held and hashed; appending goes on here.</summary>
+    internal long Offset => Volatile.Read(ref offset);
+
+    /// <exception cref="PullException">SizeMismatch where that would be more than the blob has.</exception>
+    internal void Append(ReadOnlySpan<byte> bytes)
+    {
+        if (offset + bytes.Length > blob.Size)
+        {
+            throw new PullException(PullError.SizeMismatch, $"blob {blob.Digest}: expected {Text(blob.Size)} bytes, got more");
+        }
+
+        RandomAccess.Write(part, bytes, offset);
+        hash.AppendData(bytes);
+        Advance(offset + bytes.Length);
+    }
+
+    /// <summary>Throws away what is held; followers are told to begin again.</summary>
+    internal void Restart()
+    {
+        lock (gate)
+        {
+            if (offset == 0)
+            {
+                return;
+            }
+
+            RandomAccess.SetLength(part, 0);
+            _ = hash.GetHashAndReset();
+            generation++;
+            offset = 0;
+            Monitor.PulseAll(gate);
+        }
+    }
+
+    /// <summary>Publishes: compares size and digest, flushes, renames.</summary>
+    /// <exception cref="PullException">
+    /// SizeMismatch or DigestMismatch. The bytes are gone then, so that no later run builds on them; the lock is still held and
+    /// <see cref="Restart"/> and another try are possible.
+    /// </exception>
+    internal void Commit()
+    {
+        Digest actual = blob.Digest.Finish(hash);
+        if (offset != blob.Size)
+        {
+            throw Reject(PullError.SizeMismatch, $"blob {blob.Digest}: expected {Text(blob.Size)} bytes, got {Text(offset)}");
+        }
+
+        if (actual != blob.Digest)
+        {
+            throw Reject(PullError.DigestMismatch, $"blob: expected {blob.Digest}, got {actual}");
+        }
+
+        string destination = layout.Blob(blob.Digest);
+        Directory.CreateDirectory(layout.Blobs(blob.Digest.Algorithm));
+        if (options.Sync)
+        {
+            RandomAccess.FlushToDisk(part);
+        }
+
+        Libc.Rename(path, destination);
+        if (options.Sync)
+        {
+            Libc.FlushDirectory(layout.Blobs(blob.Digest.Algorithm));
+        }
+
+        End(PartState.Committed);
+    }
+
+    /// <summary>
+    /// The blob's bytes from the first on, for a blocking reader on another thread: waits where nothing is appended yet, ends at the commit.
+    /// It outlives this ingest. Reading throws <see cref="PartRestartedException"/> after a <see cref="Restart"/>, and
+    /// <see cref="OperationCanceledException"/> where the ingest was given up or the token says so.
+    /// </summary>
+    internal Stream Follow(CancellationToken token) => new Follower(this, Libc.Duplicate(part, path), token);
+
+    public void Dispose()
+    {
+        bool untouched = offset == 0 && state == PartState.Growing;
+        End(PartState.Abandoned);
+        if (untouched)
+        {
+            // an empty part is worth nothing; still under its lock, so nobody else can have begun with it
+            File.Delete(path);
+        }
+
+        // closing gives the lock back, though followers may still have the file open
+        part.Dispose();
+        hash.Dispose();
+    }
+
+    /// <summary>Hashes what an earlier run left; more than the blob can have is thrown away.</summary>
+    internal async Task HashKeptAsync(CancellationToken token)
+    {
+        long kept = RandomAccess.GetLength(part);
+        if (kept > blob.Size)
+        {
+            RandomAccess.SetLength(part, 0);
+            kept = 0;
+        }
+
+        if (kept > 0)
+        {
+            await Task.Factory.StartNew(() => HashTo(kept, token), token, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+        }
+    }
+
+    private void HashTo(long end, CancellationToken token)
+    {
+        byte[] buffer = new byte[BufferSize];
+        while (offset < end)
+        {
+            token.ThrowIfCancellationRequested();
+            int read = RandomAccess.Read(part, buffer.AsSpan(0, (int)Math.Min(buffer.Length, end - offset)), offset);
+            if (read == 0)
+            {
+                break;
+            }
+
+            hash.AppendData(buffer, 0, read);
+            Advance(offset + read);
+        }
+    }
+
+    private PullException Reject(PullError reason, string message)
+    {
+        Restart();
+        return new PullException(reason, message);
+    }
+
+    private void Advance(long to)
+    {
+        lock (gate)
+        {
+            offset = to;
+            Monitor.PulseAll(gate);
+        }
+    }
+
+    private void End(PartState how)
+    {
+        lock (gate)
+        {
+            if (state == PartState.Growing)
+            {
+                state = how;
+                Monitor.PulseAll(gate);
+            }
+        }
+    }
+
+    private static string Text(long number) => number.ToString(CultureInfo.InvariantCulture);
+
+    private sealed class Follower : Stream
+    {
+        private readonly BlobIngest ingest;
+        private readonly SafeFileHandle file;
+        private readonly CancellationToken token;
+        private readonly CancellationTokenRegistration wakeUp;
+        private readonly int begunIn;
+        private long position;
+
+        internal Follower(BlobIngest ingest, SafeFileHandle file, CancellationToken token)
+        {
+            this.ingest = ingest;
+            this.file = file;
+            this.token = token;
+            begunIn = Volatile.Read(ref ingest.generation);
+            wakeUp = token.Register(() =>
+            {
+                lock (ingest.gate)
+                {
+                    Monitor.PulseAll(ingest.gate);
+                }
+            });
+        }
+
+        public override bool CanRead => true;
+
+        public override bool CanSeek => false;
+
+        public override bool CanWrite => false;
+
+        public override long Length => throw new NotSupportedException();
+
+        public override long Position { get => position; set => throw new NotSupportedException(); }
+
+        public override int Read(Span<byte> buffer)
+        {
+            long available = WaitForBytes();
+            if (available == 0 || buffer.Length == 0)
+            {
+                return 0;
+            }
+
+            int read = RandomAccess.Read(file, buffer[..(int)Math.Min(buffer.Length, available)], position);
+            lock (ingest.gate)
+            {
+                // what was read before a restart must not be used after it
+                ThrowIfRestarted();
+            }
+
+            position += read;
+            return read;
+        }
+
+        public override int Read(byte[] buffer, int offset, int count) => Read(buffer.AsSpan(offset, count));
+
+        public override void Flush() { }
+
+        public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
+
+        public override void SetLength(long value) => throw new NotSupportedException();
+
+        public override void Write(byte[] buffer, int offset, int count) => throw new NotSupportedException();
+
+        protected override void Dispose(bool disposing)
+        {
+            if (disposing)
+            {
+                wakeUp.Dispose();
+                file.Dispose();
+            }
+
+            base.Dispose(disposing);
+        }
+
+        // Bytes that may be read now; 0 at the end of a committed blob.
+        private long WaitForBytes()
+        {
+            lock (ingest.gate)
+            {
+                while (true)
+                {
+                    token.ThrowIfCancellationRequested();
+                    ThrowIfRestarted();
+                    if (ingest.offset > position)
+                    {
+                        return ingest.offset - position;
+                    }
+
+                    if (ingest.state == PartState.Committed)
+                    {
+                        return 0;
+                    }
+
+                    if (ingest.state == PartState.Abandoned)
+                    {
+                        throw new OperationCanceledException($"blob {ingest.blob.Digest} is no longer being fetched");
+                    }
+
+                    Monitor.Wait(ingest.gate);
+                }
+            }
+        }
+
+        private void ThrowIfRestarted()
+        {
+            if (ingest.generation != begunIn)
+            {
+                throw new PartRestartedException();
+            }
+        }
+    }
+}

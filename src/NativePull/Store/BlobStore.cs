@@ -1,0 +1,119 @@
+using System.Globalization;
+using Microsoft.Win32.SafeHandles;
+using NativePull.Native;
+using NativePull.Oci;
+
+namespace NativePull.Store;
+
+/// <summary>Blobs by digest. One that is here was hashed, flushed and renamed; afterwards name and length are trusted.</summary>
+internal sealed class BlobStore(StoreLayout layout, StoreOptions options)
+{
+    private const int SharingViolation = 11; // EAGAIN, what flock answers through the BCL
+
+    internal bool Contains(Descriptor blob)
+    {
+        FileInfo file = new(layout.Blob(blob.Digest));
+        return file.Exists && file.Length == blob.Size;
+    }
+
+    /// <summary>Its bytes; the caller disposes.</summary>
+    internal Stream Open(Digest digest) => new FileStream(layout.Blob(digest), FileMode.Open, FileAccess.Read, FileShare.Read | FileShare.Delete, 0, FileOptions.SequentialScan);
+
+    /// <summary>A small blob whole, hashed again; null where it is not here.</summary>
+    /// <param name="limit">Bytes; a larger one is a LimitPassed.</param>
+    /// <exception cref="PullException">StoreDamaged where the bytes are not the ones the name promises.</exception>
+    internal byte[]? TryRead(Digest digest, long limit)
+    {
+        string path = layout.Blob(digest);
+        if (!File.Exists(path))
+        {
+            return null;
+        }
+
+        long length = new FileInfo(path).Length;
+        if (length > limit)
+        {
+            throw new PullException(PullError.LimitPassed, $"{path} has {Text(length)} bytes, more than {Text(limit)}");
+        }
+
+        byte[] content = File.ReadAllBytes(path);
+        return digest.Matches(content)
+            ? content
+            : throw new PullException(PullError.StoreDamaged, $"{path}: expected {digest}, got {Digest.Of(content)}");
+    }
+
+    /// <summary>Puts a small blob, if it is not here yet.</summary>
+    /// <exception cref="PullException">DigestMismatch, SizeMismatch, Locked.</exception>
+    internal async Task PutAsync(Descriptor blob, byte[] content, CancellationToken token)
+    {
+        using BlobIngest? ingest = await BeginAsync(blob, token);
+        if (ingest is not null)
+        {
+            ingest.Restart();
+            ingest.Append(content);
+            ingest.Commit();
+        }
+    }
+
+    /// <summary>
+    /// Takes the blob's part under its lock and hashes what it holds. Waits for a process that has it; null: the blob is here, now or after
+    /// that wait.
+    /// </summary>
+    /// <exception cref="PullException">Locked where the other process made no progress for the lock time-out.</exception>
+    internal async Task<BlobIngest?> BeginAsync(Descriptor blob, CancellationToken token)
+    {
+        string path = layout.Part(blob.Digest);
+        LockWait wait = new(options, $"the part of {blob.Digest}", () => Length(path));
+        while (!Contains(blob))
+        {
+            SafeFileHandle? part = TryOpenPart(path);
+            if (part is null)
+            {
+                await wait.OnceMoreAsync(token);
+                continue;
+            }
+
+            // the process that held the lock may have renamed this very inode into the blob, or deleted it: then it is not ours to write
+            if (Libc.TryIdentityOf(path) != Libc.IdentityOf(part, path))
+            {
+                part.Dispose();
+                continue;
+            }
+
+            BlobIngest ingest = new(part, path, blob, layout, options);
+            try
+            {
+                await ingest.HashKeptAsync(token);
+                return ingest;
+            }
+            catch
+            {
+                ingest.Dispose();
+                throw;
+            }
+        }
+
+        return null;
+    }
+
+    private static SafeFileHandle? TryOpenPart(string path)
+    {
+        try
+        {
+            // FileShare.None is an exclusive flock, seen by every process and every other open in this one
+            return File.OpenHandle(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+        }
+        catch (IOException held) when (held.HResult == SharingViolation)
+        {
+            return null;
+        }
+    }
+
+    private static long Length(string path)
+    {
+        FileInfo file = new(path);
+        return file.Exists ? file.Length : -1;
+    }
+
+    private static string Text(long number) => number.ToString(CultureInfo.InvariantCulture);
+}

@@ -1,0 +1,159 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using Microsoft.Win32.SafeHandles;
+using NativePull.Native;
+
+namespace NativePull.Store;
+
+/// <summary>
+/// oci-layout and index.json (image-spec, image-layout.md), so that other tools read the store in place. Each reference names its platform's
+/// manifest there. What other tools put into index.json stays.
+/// </summary>
+internal static class LayoutIndex
+{
+    private const string RefName = "org.opencontainers.image.ref.name";
+    private const string LayoutVersion = """{"imageLayoutVersion":"1.0.0"}""";
+    private const string EmptyIndex = """{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}""";
+
+    /// <summary>Makes what a store consists of where it is missing.</summary>
+    /// <exception cref="PullException">Machine: the directory holds something else.</exception>
+    internal static void EnsureStore(StoreLayout layout)
+    {
+        if (!File.Exists(layout.LayoutFile))
+        {
+            if (Directory.Exists(layout.Root)
+                && Directory.EnumerateFileSystemEntries(layout.Root).Any(path => path != layout.LockFile && !Path.GetFileName(path).StartsWith(".new-", StringComparison.Ordinal))
+                && !File.Exists(layout.LayoutFile))
+            {
+                throw new PullException(PullError.Machine, $"{layout.Root} is not empty and is no store (it has no oci-layout file)");
+            }
+
+            Directory.CreateDirectory(layout.Root);
+        }
+
+        if (File.Exists(layout.LayoutFile) && File.Exists(layout.IndexFile) && Directory.Exists(layout.Parts))
+        {
+            return;
+        }
+
+        using SafeFileHandle held = Lock(layout, new StoreOptions());
+        if (!File.Exists(layout.LayoutFile))
+        {
+            Replace(layout.LayoutFile, LayoutVersion, sync: true);
+        }
+
+        if (!File.Exists(layout.IndexFile))
+        {
+            Replace(layout.IndexFile, EmptyIndex, sync: true);
+        }
+
+        Directory.CreateDirectory(layout.Blobs("sha256"));
+        Directory.CreateDirectory(layout.Parts);
+    }
+
+    /// <summary>Names the image in index.json; writes nothing where it says so already.</summary>
+    internal static void Put(StoreLayout layout, PulledImage image, StoreOptions options)
+    {
+        using SafeFileHandle held = Lock(layout, options);
+        string before = File.ReadAllText(layout.IndexFile);
+        string after = With(before, image, layout);
+        if (after != before)
+        {
+            Replace(layout.IndexFile, after, options.Sync);
+        }
+    }
+
+    private static string With(string text, PulledImage image, StoreLayout layout)
+    {
+        JsonObject index;
+        try
+        {
+            index = JsonNode.Parse(text)!.AsObject();
+            JsonArray manifests = index["manifests"]!.AsArray();
+            JsonObject descriptor = Describe(image);
+            for (int i = manifests.Count - 1; i >= 0; i--)
+            {
+                if (IsSame(manifests[i], descriptor))
+                {
+                    if (JsonNode.DeepEquals(manifests[i], descriptor))
+                    {
+                        return text;
+                    }
+
+                    manifests.RemoveAt(i);
+                }
+            }
+
+            manifests.Add((JsonNode)descriptor);
+        }
+        catch (Exception malformed) when (malformed is JsonException or InvalidOperationException or NullReferenceException)
+        {
+            throw new PullException(PullError.StoreDamaged, $"{layout.IndexFile} is not an OCI index", malformed);
+        }
+
+        return index.ToJsonString();
+    }
+
+    private static JsonObject Describe(PulledImage image)
+    {
+        JsonObject platform = new() { ["architecture"] = image.Platform.Architecture, ["os"] = image.Platform.Os };
+        if (image.Platform.Variant is { } variant)
+        {
+            platform["variant"] = variant;
+        }
+
+        return new JsonObject
+        {
+            ["mediaType"] = image.Manifest.MediaType,
+            ["digest"] = image.Manifest.Digest.ToString(),
+            ["size"] = image.Manifest.Content.Length,
+            ["platform"] = platform,
+            ["annotations"] = new JsonObject { [RefName] = image.Reference },
+        };
+    }
+
+    // The same name for the same platform: what a moved tag replaces.
+    private static bool IsSame(JsonNode? entry, JsonObject descriptor) =>
+        entry?["annotations"]?[RefName] is { } name
+        && JsonNode.DeepEquals(name, descriptor["annotations"]![RefName])
+        && JsonNode.DeepEquals(entry["platform"], descriptor["platform"]);
+
+    private static void Replace(string path, string content, bool sync)
+    {
+        string directory = Path.GetDirectoryName(path)!;
+        string fresh = Path.Combine(directory, ".new-" + Path.GetFileName(path));
+        using (FileStream file = new(fresh, FileMode.Create, FileAccess.Write))
+        {
+            file.Write(System.Text.Encoding.UTF8.GetBytes(content));
+            file.Flush(flushToDisk: sync);
+        }
+
+        Libc.Rename(fresh, path);
+        if (sync)
+        {
+            Libc.FlushDirectory(directory);
+        }
+    }
+
+    // Held for a few writes only, so waiting is by blocking.
+    private static SafeFileHandle Lock(StoreLayout layout, StoreOptions options)
+    {
+        long since = options.Clock.GetTimestamp();
+        while (true)
+        {
+            try
+            {
+                return File.OpenHandle(layout.LockFile, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+            }
+            catch (IOException held) when (held.HResult == 11)
+            {
+                if (options.Clock.GetElapsedTime(since) > options.LockTimeout)
+                {
+                    throw new PullException(PullError.Locked, $"{layout.LockFile} is held by another process");
+                }
+
+                Thread.Sleep(options.LockPoll);
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+using Microsoft.Win32.SafeHandles;
+using NativePull.Native;
+
+namespace NativePull.Store;
+
+/// <summary>
+/// A directory being made beside the place where it will appear, under a lock on itself; published by one rename. What a killed process left
+/// is removed by the next to come; disposing unpublished removes the tree.
+/// </summary>
+internal sealed class StagedDirectory : IDisposable
+{
+    private readonly string destination;
+    private readonly bool sync;
+    private SafeFileHandle? held;
+
+    private StagedDirectory(string path, string destination, bool sync, SafeFileHandle held)
+    {
+        Path = path;
+        this.destination = destination;
+        this.sync = sync;
+        this.held = held;
+    }
+
+    /// <summary>Where the tree is made.</summary>
+    internal string Path { get; }
+
+    /// <summary>Which directory it is, before and after it is published.</summary>
+    internal FileIdentity Identity => Libc.IdentityOf(held!, Path);
+
+    /// <summary>Refuses a destination that cannot be published to, before any work is done for it.</summary>
+    /// <exception cref="PullException">Machine: it is not a directory, not empty, or a mount point.</exception>
+    internal static void Check(string destination)
+    {
+        if (File.Exists(destination) && !Directory.Exists(destination))
+        {
+            throw new PullException(PullError.Machine, $"{destination} is there and is not a directory");
+        }
+
+        if (!Directory.Exists(destination))
+        {
+            return;
+        }
+
+        if (Directory.EnumerateFileSystemEntries(destination).Any())
+        {
+            throw new PullException(PullError.Machine, $"{destination} is not empty");
+        }
+
+        FileIdentity own = Libc.TryIdentityOf(destination) ?? throw new PullException(PullError.Machine, $"{destination} vanished");
+        FileIdentity parent = Libc.TryIdentityOf(ParentOf(destination)) ?? throw new PullException(PullError.Machine, $"{destination} has no parent directory");
+        if ((own.DeviceMajor, own.DeviceMinor) != (parent.DeviceMajor, parent.DeviceMinor) || own.Inode == parent.Inode)
+        {
+            throw new PullException(PullError.Machine, $"{destination} is a mount point, which no rename can replace; name a directory below it");
+        }
+    }
+
+    /// <summary>Null: another live process is making the same directory.</summary>
+    /// <exception cref="PullException">As <see cref="Check"/>.</exception>
+    internal static StagedDirectory? TryBegin(string destination, bool sync)
+    {
+        destination = System.IO.Path.TrimEndingDirectorySeparator(destination);
+        Check(destination);
+        string parent = ParentOf(destination);
+        Directory.CreateDirectory(parent);
+        string path = System.IO.Path.Combine(parent, $".{System.IO.Path.GetFileName(destination)}.nativepull");
+        while (true)
+        {
+            Directory.CreateDirectory(path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+            SafeFileHandle? handle = Libc.TryOpenDirectory(path);
+            if (handle is null)
+            {
+                continue;
+            }
+
+            if (!Libc.TryLock(handle, path))
+            {
+                handle.Dispose();
+                return null;
+            }
+
+            bool ours = Libc.TryIdentityOf(path) == Libc.IdentityOf(handle, path);
+            if (ours && !Directory.EnumerateFileSystemEntries(path).Any())
+            {
+                return new StagedDirectory(path, destination, sync, handle);
+            }
+
+            if (ours)
+            {
+                // left by a killed process; removed under its lock, then begun anew
+                DirectoryTree.Remove(path);
+            }
+
+            handle.Dispose();
+        }
+    }
+
+    /// <summary>Flushes the tree and renames it into place.</summary>
+    /// <exception cref="PullException">As <see cref="Check"/>.</exception>
+    internal void Publish()
+    {
+        Check(destination);
+        if (sync)
+        {
+            Libc.FlushFileSystem(held!, Path);
+        }
+
+        Libc.Rename(Path, destination);
+        if (sync)
+        {
+            Libc.FlushDirectory(ParentOf(destination));
+        }
+
+        held!.Dispose();
+        held = null;
+    }
+
+    public void Dispose()
+    {
+        if (held is not null)
+        {
+            DirectoryTree.Remove(Path);
+            held.Dispose();
+            held = null;
+        }
+    }
+
+    private static string ParentOf(string path) => System.IO.Path.GetDirectoryName(System.IO.Path.TrimEndingDirectorySeparator(path)) ?? "/";
+}
