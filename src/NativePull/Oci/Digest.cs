@@ -66,8 +66,10 @@ internal readonly record struct Digest
     internal Digest Finish(IncrementalHash hash) => FromHash(Algorithm, hash.GetHashAndReset());
 
     /// <summary>Whether these bytes are the ones named.</summary>
-    internal bool Matches(ReadOnlySpan<byte> content) =>
-        this == FromHash(Algorithm, CryptographicOperations.HashData(HashAlgorithm, content));
+    internal bool Matches(ReadOnlySpan<byte> content) => this == DigestOf(content);
+
+    /// <summary>The digest of these bytes under this one's algorithm.</summary>
+    internal Digest DigestOf(ReadOnlySpan<byte> content) => FromHash(Algorithm, CryptographicOperations.HashData(HashAlgorithm, content));
 
     public override string ToString() => Text;
 

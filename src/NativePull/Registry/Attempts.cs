@@ -1,0 +1,43 @@
+using System.Globalization;
+
+namespace NativePull.Registry;
+
+/// <summary>Counts the failures of one thing that is being fetched, waits between its tries, and says when it is enough.</summary>
+/// <param name="what">The thing, as messages name it.</param>
+internal sealed class Attempts(string what, RegistryOptions options, IProgress<RetryNotice>? notices)
+{
+    private readonly RetryPolicy policy = options.Retry;
+    private int failures;
+
+    internal string What { get; } = what;
+
+    /// <summary>Bytes came: the count starts anew.</summary>
+    internal void Progress() => failures = 0;
+
+    /// <summary>Returns when it is time for the next try.</summary>
+    /// <exception cref="RegistryException">The failure itself: it does not pass, or was the last that is borne, or asks for too long a wait.</exception>
+    internal async Task WaitAfterAsync(RegistryException failure, CancellationToken token)
+    {
+        failures++;
+        if (!failure.IsTransient)
+        {
+            throw failure.Final(What);
+        }
+
+        if (failure.RetryAfter > policy.MaximumRetryAfter)
+        {
+            throw failure.Final(What, string.Create(
+                CultureInfo.InvariantCulture,
+                $" (asks to wait {failure.RetryAfter.Value.TotalSeconds:0} s, more than the {policy.MaximumRetryAfter.TotalSeconds:0} s that are waited)"));
+        }
+
+        if (failures >= policy.Tries)
+        {
+            throw failure.Final(What, failures == 1 ? null : $" (given up after {failures} tries without progress)");
+        }
+
+        TimeSpan wait = failure.RetryAfter ?? policy.WaitAfter(failures);
+        notices?.Report(new RetryNotice(What, failures + 1, wait, failure.Message));
+        await Task.Delay(wait, options.Clock, token);
+    }
+}

@@ -1,0 +1,168 @@
+using System.Net;
+using System.Net.Http.Headers;
+using NativePull.Oci;
+
+namespace NativePull.Registry;
+
+/// <summary>
+/// One blob as one run of bytes from an offset to its end, whatever the connections do: it is reopened at the offset reached
+/// (RFC 9110, 14). Every byte that comes out stood at its place in the answer; whether it is the right one, the digest must tell.
+/// </summary>
+/// <param name="offset">Bytes, 0 to the blob's size: where to begin.</param>
+internal sealed class BlobReader(RegistryTransport transport, string repository, Descriptor blob, long offset, Attempts attempts) : IAsyncDisposable
+{
+    private ResponseBody? body;
+    private long skip; // bytes of the body that come before Position
+    private bool lengthIsKnown;
+    private bool rangesFailed; // then the whole is asked for, and its beginning skipped
+
+    /// <summary>The offset of the next byte.</summary>
+    internal long Position { get; private set; } = offset;
+
+    /// <returns>0 only at the blob's size.</returns>
+    /// <exception cref="PullException">SizeMismatch: the registry has more, or other bytes than it says; else as <see cref="RegistryTransport.SendAsync"/>.</exception>
+    internal async ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken token)
+    {
+        while (Position < blob.Size)
+        {
+            try
+            {
+                if (body is null)
+                {
+                    await OpenAsync(token);
+                }
+                else if (await ReadBodyAsync(buffer, token) is > 0 and int read)
+                {
+                    attempts.Progress();
+                    Position += read;
+                    return read;
+                }
+            }
+            catch (RegistryException failure) when (failure.IsTransient)
+            {
+                await CloseAsync();
+                await attempts.WaitAfterAsync(failure, token);
+            }
+        }
+
+        await EndAsync(token);
+        return 0;
+    }
+
+    public ValueTask DisposeAsync() => CloseAsync();
+
+    // 0: only skipped bytes came, or none were left to come; then it has thrown or will be asked again
+    private async Task<int> ReadBodyAsync(Memory<byte> buffer, CancellationToken token)
+    {
+        long left = skip > 0 ? skip : blob.Size - Position;
+        int read = await body!.ReadAsync(buffer[..(int)Math.Min(buffer.Length, left)], token);
+        if (read == 0)
+        {
+            throw new RegistryException(PullError.Unavailable, $"the body ended at byte {Position - skip} of {blob.Size}") { IsTransient = true };
+        }
+
+        if (skip == 0)
+        {
+            return read;
+        }
+
+        skip -= read;
+        return 0;
+    }
+
+    private async Task OpenAsync(CancellationToken token)
+    {
+        long from = rangesFailed ? 0 : Position;
+        Answer? answer = null;
+        try
+        {
+            answer = await transport.SendAsync(new RegistryRequest($"v2/{repository}/blobs/{blob.Digest}", repository, null, from), attempts, token);
+            if (IsAcceptable(answer, from))
+            {
+                body = transport.Body(answer);
+                answer = null;
+            }
+        }
+        finally
+        {
+            answer?.Dispose();
+        }
+    }
+
+    // False: ask again at once, in another way.
+    private bool IsAcceptable(Answer answer, long from)
+    {
+        HttpContentHeaders headers = answer.Response.Content.Headers;
+        if (answer.Status == HttpStatusCode.RequestedRangeNotSatisfiable)
+        {
+            rangesFailed = true;
+            return false;
+        }
+
+        if (answer.Status == HttpStatusCode.PartialContent)
+        {
+            if (!IsTheRest(headers.ContentRange, from))
+            {
+                rangesFailed = true;
+                throw new RegistryException(PullError.Unavailable, $"asked for bytes {from}-{blob.Size - 1} of {blob.Size}, got \"{headers.ContentRange}\"") { IsTransient = true };
+            }
+
+            skip = 0;
+            CheckLength(headers.ContentLength, blob.Size - from);
+        }
+        else
+        {
+            skip = Position;
+            CheckLength(headers.ContentLength, blob.Size);
+        }
+
+        lengthIsKnown = headers.ContentLength is not null;
+        return true;
+    }
+
+    // The end must be the end: a shorter range may be a cache's misunderstanding. The total may be left open ("*").
+    private bool IsTheRest(ContentRangeHeaderValue? range, long from) =>
+        range is { Unit: "bytes" } && range.From == from && range.To == blob.Size - 1 && (range.Length is null || range.Length == blob.Size);
+
+    private void CheckLength(long? actual, long expected)
+    {
+        if (actual is not null && actual != expected)
+        {
+            throw Mismatch($"expected {expected} bytes, the registry announces {actual}");
+        }
+    }
+
+    // All bytes are there. Where the answer did not tell its length, there may be more: then it is not the blob described.
+    private async Task EndAsync(CancellationToken token)
+    {
+        if (body is null || lengthIsKnown)
+        {
+            return;
+        }
+
+        try
+        {
+            if (await body.ReadAsync(new byte[1], token) > 0)
+            {
+                throw Mismatch($"expected {blob.Size} bytes, the registry sends more");
+            }
+        }
+        catch (RegistryException failure) when (failure.IsTransient)
+        {
+            // a connection that breaks after the last byte takes nothing away
+        }
+
+        await CloseAsync();
+    }
+
+    private RegistryException Mismatch(string message) => new RegistryException(PullError.SizeMismatch, message).Final(attempts.What);
+
+    private async ValueTask CloseAsync()
+    {
+        if (body is not null)
+        {
+            await body.DisposeAsync();
+            body = null;
+        }
+    }
+}

@@ -1,0 +1,104 @@
+using System.Text;
+using System.Text.Json;
+using NativePull.IO;
+
+namespace NativePull.Registry;
+
+/// <summary>
+/// What a registry says about a failure: its error list (distribution-spec, "Error Codes"), or one of the shapes that token
+/// servers and proxies use instead. For people, but for the codes.
+/// </summary>
+/// <param name="Codes">The list's codes, upper case; empty where there is no list.</param>
+/// <param name="Text">One line, printable, of bounded length; empty where nothing sensible was said.</param>
+internal sealed record ErrorBody(IReadOnlyList<string> Codes, string Text)
+{
+    private const int MaximumBody = 64 * 1024; // bytes
+    private const int MaximumText = 400; // characters
+    private const int MaximumDetail = 160; // characters
+
+    // Docker Hub's token server says "details"; OAuth 2 (RFC 6749, 5.2) the first two; proxies "message"
+    private static readonly string[] OtherMembers = ["error", "error_description", "message", "details"];
+
+    private static readonly ErrorBody Nothing = new([], "");
+
+    internal static async Task<ErrorBody> ReadAsync(Stream body, CancellationToken token)
+    {
+        try
+        {
+            return Parse(await BoundedRead.AllAsync(body, MaximumBody, "error", token));
+        }
+        catch (PullException)
+        {
+            return Nothing; // the status was the answer; its explanation is longer than the limit, or broke off
+        }
+    }
+
+    internal static ErrorBody Parse(byte[] body)
+    {
+        try
+        {
+            using var document = JsonDocument.Parse(body);
+            return Read(document.RootElement);
+        }
+        catch (JsonException)
+        {
+            string text = Encoding.UTF8.GetString(body).Trim();
+            return text.StartsWith('<') ? Nothing : new ErrorBody([], OneLine(text, MaximumText)); // a web page says nothing to a terminal
+        }
+    }
+
+    private static ErrorBody Read(JsonElement root)
+    {
+        if (root.ValueKind != JsonValueKind.Object)
+        {
+            return Nothing;
+        }
+
+        if (!root.TryGetProperty("errors", out JsonElement errors) || errors.ValueKind != JsonValueKind.Array)
+        {
+            string said = string.Join(": ", OtherMembers.Select(name => Member(root, name)).Where(text => text.Length > 0));
+            return new ErrorBody([], OneLine(said, MaximumText));
+        }
+
+        var codes = new List<string>();
+        var texts = new List<string>();
+        foreach (JsonElement error in errors.EnumerateArray().Where(error => error.ValueKind == JsonValueKind.Object))
+        {
+            string code = OneLine(Member(error, "code"), MaximumDetail);
+            codes.Add(code.ToUpperInvariant());
+            string detail = OneLine(Detail(error), MaximumDetail);
+            string message = OneLine(Member(error, "message"), MaximumDetail);
+            texts.Add(string.Join(": ", new[] { code, message }.Where(text => text.Length > 0)) + (detail.Length == 0 || detail == message ? "" : $" ({detail})"));
+        }
+
+        return new ErrorBody(codes, OneLine(string.Join("; ", texts), MaximumText));
+    }
+
+    private static string Member(JsonElement of, string name) =>
+        of.TryGetProperty(name, out JsonElement member) && member.ValueKind == JsonValueKind.String ? member.GetString()! : "";
+
+    private static string Detail(JsonElement error) => !error.TryGetProperty("detail", out JsonElement detail) ? ""
+        : detail.ValueKind switch
+        {
+            JsonValueKind.String => detail.GetString()!,
+            JsonValueKind.Object or JsonValueKind.Array when detail.GetRawText() is var raw && raw is not ("{}" or "[]") => raw,
+            _ => "",
+        };
+
+    // A stranger's text goes to a terminal: no control characters, no flood.
+    private static string OneLine(string text, int most)
+    {
+        var line = new StringBuilder();
+        foreach (Rune rune in text.EnumerateRunes())
+        {
+            if (line.Length >= most)
+            {
+                return line.Append('…').ToString();
+            }
+
+            line.Append(Rune.IsControl(rune) || Rune.IsWhiteSpace(rune) ? " " : rune.ToString());
+        }
+
+        return line.ToString().Trim();
+    }
+}

@@ -1,0 +1,107 @@
+using System.Net;
+using System.Net.Http.Headers;
+
+namespace NativePull.Registry;
+
+/// <summary>One GET as a value: each try makes its message anew, so that a redirect of the last one leaves no trace.</summary>
+/// <param name="Authorization">Sent to the origin of <paramref name="Address"/> and to no other.</param>
+/// <param name="Offset">Bytes to leave out (RFC 9110, 14.2); 0: no Range is asked for.</param>
+internal sealed record Asked(Uri Address, IReadOnlyList<string>? Accept, long Offset, AuthenticationHeaderValue? Authorization);
+
+/// <summary>An answer that is no redirect, and who gave it.</summary>
+/// <param name="Address">Where it came from, redirects followed.</param>
+internal sealed record Answer(HttpResponseMessage Response, Uri Address, bool IsOwn) : IDisposable
+{
+    internal HttpStatusCode Status => Response.StatusCode;
+
+    public void Dispose() => Response.Dispose();
+}
+
+/// <summary>Asks once. Follows redirects itself, because who may see the Authorization is decided here, hop by hop.</summary>
+internal sealed class Exchange(Connections connections, RegistryOptions options)
+{
+    private const int MaximumRedirects = 10;
+
+    // A peer that is connected may be silent for the stall time-out; connecting has its own limit, which may be longer.
+    private readonly TimeSpan longestSilence = options.StallTimeout > options.ConnectTimeout ? options.StallTimeout : options.ConnectTimeout;
+
+    /// <exception cref="PullException">Unavailable, Stalled, Unsupported (a redirect that is refused), or a Tls reason.</exception>
+    internal async Task<Answer> GetAsync(Asked asked, CancellationToken token)
+    {
+        Uri address = asked.Address;
+        for (int redirects = 0; redirects <= MaximumRedirects; redirects++)
+        {
+            bool own = RegistryAddress.IsSameOrigin(address, asked.Address);
+            HttpResponseMessage response = await HopAsync(asked, address, own, token);
+            if (!IsRedirect(response.StatusCode))
+            {
+                return new Answer(response, address, own);
+            }
+
+            using (response)
+            {
+                address = Target(response, address);
+            }
+        }
+
+        throw new RegistryException(PullError.Unavailable, $"{RegistryAddress.Shown(asked.Address)}: more than {MaximumRedirects} redirects");
+    }
+
+    private async Task<HttpResponseMessage> HopAsync(Asked asked, Uri address, bool own, CancellationToken token)
+    {
+        using HttpRequestMessage message = Message(asked, address, own);
+        using var guard = new StallGuard(options.Clock, longestSilence);
+        using StallGuard.Wait wait = guard.Begin(token);
+        try
+        {
+            return await connections.For(address).SendAsync(message, guard.Token);
+        }
+        catch (Exception failure) when (NetworkFailure.Is(failure))
+        {
+            token.ThrowIfCancellationRequested();
+            throw NetworkFailure.Of(failure, address, guard.Token.IsCancellationRequested, options);
+        }
+    }
+
+    private HttpRequestMessage Message(Asked asked, Uri address, bool own)
+    {
+        var message = new HttpRequestMessage(HttpMethod.Get, address) { Version = HttpVersion.Version11, VersionPolicy = HttpVersionPolicy.RequestVersionExact };
+        HttpRequestHeaders headers = message.Headers;
+        headers.TryAddWithoutValidation("User-Agent", options.UserAgent);
+        headers.TryAddWithoutValidation("Accept-Encoding", "identity"); // nobody on the way may change the bytes whose digest is known
+        if (asked.Accept is { } accept)
+        {
+            headers.TryAddWithoutValidation("Accept", string.Join(", ", accept));
+        }
+
+        if (asked.Offset > 0)
+        {
+            headers.Range = new RangeHeaderValue(asked.Offset, null);
+        }
+
+        if (own)
+        {
+            headers.Authorization = asked.Authorization;
+        }
+
+        return message;
+    }
+
+    private static bool IsRedirect(HttpStatusCode status) => (int)status is 301 or 302 or 303 or 307 or 308;
+
+    private static Uri Target(HttpResponseMessage response, Uri from)
+    {
+        Uri? location = response.Headers.Location;
+        if (location is null || !Uri.TryCreate(from, location, out Uri? target))
+        {
+            throw new RegistryException(PullError.Unavailable, $"{RegistryAddress.Shown(from)} answered {(int)response.StatusCode} without a usable Location") { IsTransient = true };
+        }
+
+        if (target.Scheme != Uri.UriSchemeHttps && (target.Scheme != Uri.UriSchemeHttp || from.Scheme != Uri.UriSchemeHttp))
+        {
+            throw new RegistryException(PullError.Unsupported, $"{RegistryAddress.Shown(from)} redirects to {RegistryAddress.Shown(target)}: leaving https is refused");
+        }
+
+        return target;
+    }
+}

@@ -1,0 +1,54 @@
+using System.Globalization;
+
+namespace NativePull.Registry;
+
+/// <summary>An answer that is not what was asked for, as a failure: the registry's own code decides before the status.</summary>
+internal static class Refused
+{
+    /// <summary>Reads the answer's error body.</summary>
+    /// <param name="who">Who asked; told where the answer is about that.</param>
+    internal static async Task<RegistryException> OfAsync(Answer answer, Stream body, BasicCredential? who, TimeProvider clock, CancellationToken token) =>
+        Of(answer, await ErrorBody.ReadAsync(body, token), who, clock);
+
+    private static RegistryException Of(Answer answer, ErrorBody said, BasicCredential? who, TimeProvider clock)
+    {
+        int status = (int)answer.Status;
+        string reason = string.IsNullOrEmpty(answer.Response.ReasonPhrase) ? "" : " " + answer.Response.ReasonPhrase;
+        string text = (said.Text.Length == 0 ? "" : ": " + said.Text)
+            + (status is 401 or 403 && answer.IsOwn ? who is null ? " (no credentials were sent)" : $" (the credentials of {who} were sent)" : "");
+        return new RegistryException(Reason(status, said.Codes), $"{RegistryAddress.Shown(answer.Address)} answered {status.ToString(CultureInfo.InvariantCulture)}{reason}{text}")
+        {
+            Status = answer.Status,
+            IsTransient = status is 408 or 425 or 429 || (status >= 500 && status is not (501 or 505)) || IsRateLimit(said.Codes),
+            RetryAfter = RetryAfter(answer.Response, clock),
+        };
+    }
+
+    private static PullError Reason(int status, IReadOnlyList<string> codes) => status switch
+    {
+        429 => PullError.RateLimited,
+        >= 500 => PullError.Unavailable,
+        _ when IsRateLimit(codes) => PullError.RateLimited,
+        401 => PullError.Unauthorized,
+        403 => PullError.Denied,
+        404 or 410 => PullError.NotFound,
+        _ when codes.Any(code => code is "MANIFEST_UNKNOWN" or "NAME_UNKNOWN" or "BLOB_UNKNOWN") => PullError.NotFound,
+        451 => PullError.Denied,
+        _ => PullError.Unavailable,
+    };
+
+    // distribution-spec, "Error Codes"; some registries send it with 403 or 400
+    private static bool IsRateLimit(IReadOnlyList<string> codes) => codes.Contains("TOOMANYREQUESTS");
+
+    // A date is compared with the server's own, for at boot our clock may be years off.
+    private static TimeSpan? RetryAfter(HttpResponseMessage response, TimeProvider clock)
+    {
+        TimeSpan? wait = response.Headers.RetryAfter switch
+        {
+            { Delta: { } delta } => delta,
+            { Date: { } date } => date - (response.Headers.Date ?? clock.GetUtcNow()),
+            _ => null,
+        };
+        return wait > TimeSpan.Zero ? wait : null;
+    }
+}

@@ -1,0 +1,108 @@
+using System.Collections.Concurrent;
+using System.Net.Http.Headers;
+
+namespace NativePull.Registry;
+
+/// <summary>
+/// Signs in to one registry: challenge → Authorization (distribution, "Token Authentication Specification"; RFC 7617). One token per
+/// realm, service and scope is shared by all requests; whoever needs it first fetches it while the others wait.
+/// </summary>
+internal sealed class RegistryAuth(string registry, TokenSource source, RegistryOptions options) : IDisposable
+{
+    private readonly ConcurrentDictionary<(string Realm, string? Service, string Scope), TokenSlot> slots = new();
+
+    /// <summary>What got into a repository, or was about to: sent with the next request at once.</summary>
+    private readonly ConcurrentDictionary<string, Func<CancellationToken, Task<AuthenticationHeaderValue>>> known = new();
+
+    /// <summary>The Authorization to begin with; null before the first challenge. A token past its time is renewed.</summary>
+    /// <exception cref="PullException">As <see cref="AnswerAsync"/>.</exception>
+    internal async Task<AuthenticationHeaderValue?> KnownAsync(string repository, CancellationToken token) =>
+        known.TryGetValue(repository, out Func<CancellationToken, Task<AuthenticationHeaderValue>>? get) ? await get(token) : null;
+
+    /// <summary>Whose credentials were sent for this repository; null: nobody's.</summary>
+    internal BasicCredential? UsedFor(string repository) => known.ContainsKey(repository) ? options.Credentials.Find(registry, repository) : null;
+
+    /// <summary>The Authorization that answers a challenge.</summary>
+    /// <param name="refused">What the challenge came in spite of.</param>
+    /// <param name="asked">Who challenged.</param>
+    /// <returns>And whether it was made for this challenge, so that a second refusal is final.</returns>
+    /// <exception cref="PullException">Unauthorized or Denied: there is no way in; else what stopped the token request.</exception>
+    internal async Task<(AuthenticationHeaderValue Authorization, bool IsNew)> AnswerAsync(
+        string repository, IReadOnlyList<Challenge> challenges, AuthenticationHeaderValue? refused, Uri asked, CancellationToken token)
+    {
+        BasicCredential? credential = options.Credentials.Find(registry, repository);
+        if (challenges.FirstOrDefault(challenge => challenge.Is("Bearer") && challenge["realm"] is not null) is { } bearer)
+        {
+            return await BearerAsync(repository, bearer, credential, refused, asked, token);
+        }
+
+        if (!challenges.Any(challenge => challenge.Is("Basic")))
+        {
+            string offered = challenges.Count == 0 ? "none" : string.Join(", ", challenges.Select(challenge => challenge.Scheme));
+            throw new RegistryException(PullError.Unauthorized, $"{RegistryAddress.Shown(asked)} answered 401 and offers no way to sign in that is known here (offered: {offered}; known: Bearer, Basic)");
+        }
+
+        if (credential is null)
+        {
+            throw new RegistryException(PullError.Unauthorized, $"{RegistryAddress.Shown(asked)} answered 401: it wants a user and password, and there are none for {registry}");
+        }
+
+        var basic = new AuthenticationHeaderValue("Basic", credential.Encoded);
+        known[repository] = _ => Task.FromResult(basic);
+        return (basic, true);
+    }
+
+    public void Dispose()
+    {
+        foreach (TokenSlot slot in slots.Values)
+        {
+            slot.Dispose();
+        }
+    }
+
+    private async Task<(AuthenticationHeaderValue Authorization, bool IsNew)> BearerAsync(
+        string repository, Challenge bearer, BasicCredential? credential, AuthenticationHeaderValue? refused, Uri asked, CancellationToken token)
+    {
+        if (!Uri.TryCreate(asked, bearer["realm"], out Uri? realm) || (realm.Scheme != Uri.UriSchemeHttps && realm.Scheme != Uri.UriSchemeHttp))
+        {
+            throw new RegistryException(PullError.Unauthorized, $"{RegistryAddress.Shown(asked)} answered 401 with a realm that is no address: \"{bearer["realm"]}\"");
+        }
+
+        string scope = bearer["scope"] ?? $"repository:{repository}:pull";
+        TokenSlot slot = slots.GetOrAdd(
+            (realm.AbsoluteUri, bearer["service"], scope),
+            key => new TokenSlot(stop => source.FetchAsync(realm, key.Service, key.Scope, credential, stop), options.Clock));
+        (Token got, bool isNew) = await slot.GetAsync(refused?.Parameter, token);
+        known[repository] = async stop => (await slot.GetAsync(null, stop)).Token.Header;
+        return (got.Header, isNew);
+    }
+
+    /// <summary>The place of one token, with room for one at a time to fetch it.</summary>
+    private sealed class TokenSlot(Func<CancellationToken, Task<Token>> fetch, TimeProvider clock) : IDisposable
+    {
+        private readonly SemaphoreSlim turn = new(1);
+        private Token? current;
+
+        internal async Task<(Token Token, bool IsNew)> GetAsync(string? refused, CancellationToken token)
+        {
+            await turn.WaitAsync(token);
+            try
+            {
+                if (current is not null && current.Header.Parameter != refused && !current.IsOver(clock))
+                {
+                    return (current, false);
+                }
+
+                current = null; // should the fetch fail, the next one asks again
+                current = await fetch(token);
+                return (current, true);
+            }
+            finally
+            {
+                turn.Release();
+            }
+        }
+
+        public void Dispose() => turn.Dispose();
+    }
+}

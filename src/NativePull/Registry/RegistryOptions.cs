@@ -1,0 +1,30 @@
+namespace NativePull.Registry;
+
+/// <summary>How registries are reached. Built and validated by Cli.</summary>
+internal sealed record RegistryOptions
+{
+    /// <summary>For one connection, TLS included.</summary>
+    internal TimeSpan ConnectTimeout { get; init; } = TimeSpan.FromSeconds(10);
+
+    /// <summary>The longest silence of a peer, before its headers and between its bytes. There is no limit for a whole request.</summary>
+    internal TimeSpan StallTimeout { get; init; } = TimeSpan.FromSeconds(30);
+
+    internal RetryPolicy Retry { get; init; } = new();
+
+    /// <summary>http without TLS for the registry named, wherever it is. Loopback registries may speak it unasked.</summary>
+    internal bool PlainHttp { get; init; }
+
+    internal bool InsecureSkipTlsVerify { get; init; }
+
+    /// <summary>PEM file with the only roots to trust; null: <see cref="RootFiles"/>.</summary>
+    internal string? CaFile { get; init; }
+
+    /// <summary>PEM bundles to look for, in order: the first that yields certificates is used, else the roots built in.</summary>
+    internal IReadOnlyList<string> RootFiles { get; init; } = [];
+
+    internal Credentials Credentials { get; init; } = Credentials.Anonymous;
+
+    internal TimeProvider Clock { get; init; } = TimeProvider.System;
+
+    internal string UserAgent { get; init; } = "nativepull";
+}

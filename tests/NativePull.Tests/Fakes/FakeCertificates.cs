@@ -1,0 +1,52 @@
+using System.Net;
+using System.Net.Security;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
+
+namespace NativePull.Tests.Fakes;
+
+/// <summary>A certificate authority made for one test.</summary>
+internal sealed class FakeCertificates : IDisposable
+{
+    private readonly ECDsa key = ECDsa.Create(ECCurve.NamedCurves.nistP256);
+    private readonly X509Certificate2 root;
+
+    internal FakeCertificates(string name = "fake root")
+    {
+        var request = new CertificateRequest($"CN={name}", key, HashAlgorithmName.SHA256);
+        request.CertificateExtensions.Add(new X509BasicConstraintsExtension(true, false, 0, true));
+        request.CertificateExtensions.Add(new X509KeyUsageExtension(X509KeyUsageFlags.KeyCertSign, true));
+        root = request.CreateSelfSigned(DateTimeOffset.UtcNow.AddYears(-10), DateTimeOffset.UtcNow.AddYears(10));
+    }
+
+    internal string RootPem => root.ExportCertificatePem();
+
+    /// <summary>For servers: a certificate below the root.</summary>
+    /// <param name="name">An address or a DNS name.</param>
+    /// <param name="from">Days from now.</param>
+    /// <param name="to">Days from now.</param>
+    internal SslStreamCertificateContext Issue(string name = "127.0.0.1", int from = -1, int to = 30)
+    {
+        using var own = ECDsa.Create(ECCurve.NamedCurves.nistP256);
+        var request = new CertificateRequest("CN=fake server", own, HashAlgorithmName.SHA256);
+        var names = new SubjectAlternativeNameBuilder();
+        if (IPAddress.TryParse(name, out IPAddress? address))
+        {
+            names.AddIpAddress(address);
+        }
+        else
+        {
+            names.AddDnsName(name);
+        }
+
+        request.CertificateExtensions.Add(names.Build());
+        using X509Certificate2 signed = request.Create(root, DateTimeOffset.UtcNow.AddDays(from), DateTimeOffset.UtcNow.AddDays(to), RandomNumberGenerator.GetBytes(8));
+        return SslStreamCertificateContext.Create(signed.CopyWithPrivateKey(own), null, offline: true);
+    }
+
+    public void Dispose()
+    {
+        root.Dispose();
+        key.Dispose();
+    }
+}

@@ -1,0 +1,286 @@
+using System.Globalization;
+using System.Net;
+using System.Net.Security;
+using System.Net.Sockets;
+using System.Text;
+
+namespace NativePull.Tests.Fakes;
+
+/// <summary>A request as a server saw it, and what became of it.</summary>
+internal sealed record SeenRequest(string Server, string Method, string Path, IReadOnlyDictionary<string, string> Headers, int Connection)
+{
+    private long bytesSent;
+
+    internal int Status { get; set; }
+
+    /// <summary>Of the body.</summary>
+    internal long BytesSent { get => Interlocked.Read(ref bytesSent); set => Interlocked.Exchange(ref bytesSent, value); }
+
+    internal string? this[string header] => Headers.GetValueOrDefault(header);
+
+    public override string ToString() => $"{Server} {Method} {Path} {this["Range"]} -> {Status}, {BytesSent} bytes";
+}
+
+/// <summary>An answer: a stretch of some content, headers, and how to spoil it.</summary>
+internal sealed record FakeAnswer(int Status, FakeContent Content)
+{
+    internal long From { get; init; }
+
+    internal Dictionary<string, string> Headers { get; init; } = new(StringComparer.OrdinalIgnoreCase);
+
+    internal Fault Fault { get; init; } = new();
+}
+
+/// <summary>A small HTTP/1.1 server on a loopback port: our own, so that it can misbehave byte by byte.</summary>
+internal sealed class FakeHttp : IAsyncDisposable
+{
+    private const byte TlsHandshake = 22;
+
+    private readonly TcpListener listener = new(IPAddress.Loopback, 0);
+    private readonly CancellationTokenSource stopping = new();
+    private readonly List<Task> connections = [];
+    private readonly string name;
+    private readonly SslStreamCertificateContext? certificate;
+    private readonly Func<SeenRequest, FakeAnswer?> answer;
+    private readonly Task accepting;
+
+    /// <param name="answer">Null: the connection is closed instead.</param>
+    internal FakeHttp(string name, SslStreamCertificateContext? certificate, Func<SeenRequest, FakeAnswer?> answer)
+    {
+        this.name = name;
+        this.certificate = certificate;
+        this.answer = answer;
+        listener.Start();
+        Port = ((IPEndPoint)listener.LocalEndpoint).Port;
+        accepting = AcceptAsync();
+    }
+
+    internal int Port { get; }
+
+    internal string Address => $"127.0.0.1:{Port}";
+
+    internal string Url => $"{(certificate is null ? "http" : "https")}://{Address}";
+
+    /// <summary>A plain server that is spoken to in TLS says nothing, instead of 400.</summary>
+    internal bool IsSilentToTls { get; init; }
+
+    public async ValueTask DisposeAsync()
+    {
+        await stopping.CancelAsync();
+        listener.Dispose();
+        await accepting;
+        await Task.WhenAll(connections);
+        stopping.Dispose();
+    }
+
+    private async Task AcceptAsync()
+    {
+        try
+        {
+            for (int number = 0; ; number++)
+            {
+                connections.Add(ConnectionAsync(await listener.AcceptTcpClientAsync(stopping.Token), number));
+            }
+        }
+        catch (Exception stopped) when (stopped is OperationCanceledException or SocketException or ObjectDisposedException)
+        {
+            // the only way to end
+        }
+    }
+
+    private async Task ConnectionAsync(TcpClient client, int number)
+    {
+        try
+        {
+            using (client)
+            {
+                client.NoDelay = true;
+                Stream stream = client.GetStream();
+                if (certificate is not null)
+                {
+                    var tls = new SslStream(stream);
+                    await tls.AuthenticateAsServerAsync(new SslServerAuthenticationOptions { ServerCertificateContext = certificate }, stopping.Token);
+                    stream = tls;
+                }
+
+                await using (stream)
+                {
+                    while (await ServeAsync(client.Client, stream, number))
+                    {
+                    }
+                }
+            }
+        }
+        catch (Exception gone) when (gone is IOException or SocketException or OperationCanceledException or ObjectDisposedException or System.Security.Authentication.AuthenticationException)
+        {
+            // the client went away, or the test is over
+        }
+    }
+
+    // True: the connection stays open for the next request.
+    private async Task<bool> ServeAsync(Socket socket, Stream stream, int number)
+    {
+        SeenRequest? request = await ReadHeadAsync(stream, number);
+        if (request is null || answer(request) is not { } given)
+        {
+            return false;
+        }
+
+        if (given.Fault.NoAnswer)
+        {
+            return false;
+        }
+
+        if (given.Fault.StallAfter < 0)
+        {
+            await given.Fault.StallAsync(stopping.Token);
+        }
+
+        request.Status = given.Status;
+        bool whole = await WriteAsync(stream, request, given);
+        if (!whole && given.Fault.Reset)
+        {
+            socket.LingerState = new LingerOption(true, 0);
+            socket.Close();
+        }
+
+        return whole && request["Connection"] != "close";
+    }
+
+    private async Task<SeenRequest?> ReadHeadAsync(Stream stream, int number)
+    {
+        var head = new StringBuilder();
+        byte[] one = new byte[1];
+        while (!head.ToString().EndsWith("\r\n\r\n", StringComparison.Ordinal))
+        {
+            if (await stream.ReadAsync(one, stopping.Token) == 0)
+            {
+                return null;
+            }
+
+            if (head.Length == 0 && one[0] == TlsHandshake)
+            {
+                await RefuseTlsAsync(stream);
+                return null;
+            }
+
+            head.Append((char)one[0]);
+        }
+
+        string[] lines = head.ToString().Split("\r\n", StringSplitOptions.RemoveEmptyEntries);
+        string[] first = lines[0].Split(' ');
+        var headers = new Dictionary<string, string>(StringComparer.OrdinalIgnoreCase);
+        foreach (string line in lines.Skip(1))
+        {
+            int colon = line.IndexOf(':', StringComparison.Ordinal);
+            headers[line[..colon]] = line[(colon + 1)..].Trim();
+        }
+
+        return new SeenRequest(name, first[0], first[1], headers, number);
+    }
+
+    private async Task RefuseTlsAsync(Stream stream)
+    {
+        if (IsSilentToTls)
+        {
+            await Task.Delay(Timeout.Infinite, stopping.Token);
+        }
+
+        await stream.WriteAsync("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"u8.ToArray(), stopping.Token);
+    }
+
+    // False: the connection must not be used again.
+    private async Task<bool> WriteAsync(Stream stream, SeenRequest request, FakeAnswer given)
+    {
+        Fault fault = given.Fault;
+        long length = given.Content.Length - given.From + fault.ExtraBytes - fault.MissingBytes;
+        bool chunked = fault.Chunked || fault.MissingBytes > 0;
+        given.Headers.TryAdd("Date", "Thu, 01 Jan 2026 00:00:00 GMT");
+        if (chunked)
+        {
+            given.Headers["Transfer-Encoding"] = "chunked";
+        }
+        else
+        {
+            given.Headers["Content-Length"] = (fault.ContentLength ?? length).ToString(CultureInfo.InvariantCulture);
+        }
+
+        foreach ((string header, string value) in fault.Headers)
+        {
+            given.Headers[header] = value;
+        }
+
+        var head = new StringBuilder($"HTTP/1.1 {given.Status} {(HttpStatusCode)given.Status}\r\n");
+        foreach ((string header, string value) in given.Headers.Where(header => header.Value.Length > 0))
+        {
+            head.Append(CultureInfo.InvariantCulture, $"{header}: {value}\r\n");
+        }
+
+        await stream.WriteAsync(Encoding.Latin1.GetBytes(head.Append("\r\n").ToString()), stopping.Token);
+        if (request.Method == "HEAD")
+        {
+            return true;
+        }
+
+        bool whole = await WriteBodyAsync(stream, request, given, length, chunked);
+        return whole && (fault.ContentLength is null || fault.ContentLength == length);
+    }
+
+    private async Task<bool> WriteBodyAsync(Stream stream, SeenRequest request, FakeAnswer given, long length, bool chunked)
+    {
+        Fault fault = given.Fault;
+        byte[] buffer = new byte[64 * 1024];
+        long sent = 0;
+        while (sent < length || fault.StallAfter == sent || fault.CutAfter == sent)
+        {
+            if (fault.StallAfter == sent)
+            {
+                await stream.FlushAsync(stopping.Token);
+                await fault.StallAsync(stopping.Token);
+                if (sent == length)
+                {
+                    break;
+                }
+            }
+
+            if (fault.CutAfter == sent)
+            {
+                return false;
+            }
+
+            int count = (int)new[] { buffer.Length, length - sent, (fault.CutAfter ?? long.MaxValue) - sent, fault.StallAfter > sent ? fault.StallAfter.Value - sent : long.MaxValue }.Min();
+            Fill(given, given.From + sent, buffer.AsSpan(0, count));
+            if (chunked)
+            {
+                await stream.WriteAsync(Encoding.ASCII.GetBytes($"{count:x}\r\n"), stopping.Token);
+            }
+
+            await stream.WriteAsync(buffer.AsMemory(0, count), stopping.Token);
+            if (chunked)
+            {
+                await stream.WriteAsync("\r\n"u8.ToArray(), stopping.Token);
+            }
+
+            sent += count;
+            request.BytesSent = sent;
+        }
+
+        if (chunked)
+        {
+            await stream.WriteAsync("0\r\n\r\n"u8.ToArray(), stopping.Token);
+        }
+
+        return true;
+    }
+
+    private static void Fill(FakeAnswer given, long offset, Span<byte> buffer)
+    {
+        buffer.Fill((byte)'+');
+        long own = Math.Clamp(given.Content.Length - offset, 0, buffer.Length);
+        given.Content.Read(offset, buffer[..(int)own]);
+        if (given.Fault.WrongByteAt is { } wrong && wrong >= offset && wrong < offset + buffer.Length)
+        {
+            buffer[(int)(wrong - offset)] ^= 0xFF;
+        }
+    }
+}

@@ -1,0 +1,263 @@
+using System.Globalization;
+using System.Net.Security;
+using System.Text;
+using System.Text.RegularExpressions;
+using NativePull.Oci;
+
+namespace NativePull.Tests.Fakes;
+
+/// <summary>How a fake registry wants to be signed in to.</summary>
+internal sealed record FakeAuth
+{
+    /// <summary>Basic at the registry itself; else bearer tokens from the token server.</summary>
+    internal bool IsBasic { get; init; }
+
+    /// <summary>Whom the registry, or its token server, lets in; null: anybody.</summary>
+    internal string? User { get; init; }
+
+    internal string Password { get; init; } = "";
+
+    /// <summary>The WWW-Authenticate header; {realm} and {scope} are filled in.</summary>
+    internal string Challenge { get; init; } = "Bearer realm=\"{realm}\",service=\"fake\",scope=\"{scope}\"";
+
+    /// <summary>The token server's answer; {token} is filled in.</summary>
+    internal string TokenAnswer { get; init; } = "{\"token\":\"{token}\"}";
+}
+
+/// <summary>
+/// A registry on a loopback port (distribution-spec, "Pull"), with a second port where its blobs may be stored ("cdn") and a third
+/// that gives tokens. Strict where real ones are: a manifest is only for those whose Accept names its type, and the storage
+/// refuses a request that carries an Authorization.
+/// </summary>
+internal sealed partial class FakeRegistry : IAsyncDisposable
+{
+    private readonly Lock gate = new();
+    private readonly Dictionary<string, FakeContent> blobs = [];
+    private readonly Dictionary<string, (FakeContent Content, string MediaType)> manifests = [];
+    private readonly List<SeenRequest> requests = [];
+    private readonly HashSet<string> tokens = [];
+    private int issued;
+    private FakeHttp? registry;
+    private FakeHttp? cdn;
+    private FakeHttp? tokenServer;
+
+    /// <summary>TLS on all three ports; null: none.</summary>
+    internal SslStreamCertificateContext? Certificate { get; init; }
+
+    /// <summary>Null: everyone may read.</summary>
+    internal FakeAuth? Auth { get; init; }
+
+    /// <summary>Blobs are answered with 307 to the second port.</summary>
+    internal bool HasStorage { get; init; }
+
+    internal bool IsSilentToTls { get; init; }
+
+    internal Faults Faults { get; } = new();
+
+    /// <summary>"127.0.0.1:port": what references name.</summary>
+    internal string Address => registry!.Address;
+
+    internal int Port => registry!.Port;
+
+    internal string StorageUrl => cdn!.Url;
+
+    internal string TokenUrl => tokenServer!.Url;
+
+    /// <summary>All that were made so far, of all three servers, in order.</summary>
+    internal IReadOnlyList<SeenRequest> Requests
+    {
+        get
+        {
+            lock (gate)
+            {
+                return [.. requests];
+            }
+        }
+    }
+
+    internal FakeRegistry Start()
+    {
+        cdn = new FakeHttp("cdn", Certificate, request => Answer(request, StorageAnswer));
+        tokenServer = new FakeHttp("token", Certificate, request => Answer(request, TokenAnswer));
+        registry = new FakeHttp("registry", Certificate, request => Answer(request, RegistryAnswer)) { IsSilentToTls = IsSilentToTls };
+        return this;
+    }
+
+    internal Descriptor AddBlob(string repository, FakeContent content, string mediaType = "application/vnd.oci.image.layer.v1.tar")
+    {
+        lock (gate)
+        {
+            blobs[$"{repository}@{content.Digest}"] = content;
+        }
+
+        return new Descriptor(mediaType, content.Digest, content.Length);
+    }
+
+    internal Descriptor AddBlob(string repository, byte[] content, string mediaType = "application/vnd.oci.image.layer.v1.tar") =>
+        AddBlob(repository, FakeContent.Of(content), mediaType);
+
+    /// <summary>Under its digest, and under a tag if one is given.</summary>
+    internal Descriptor AddManifest(string repository, string? tag, byte[] content, string mediaType)
+    {
+        var stored = FakeContent.Of(content);
+        lock (gate)
+        {
+            manifests[$"{repository}@{stored.Digest}"] = (stored, mediaType);
+            if (tag is not null)
+            {
+                manifests[$"{repository}@{tag}"] = (stored, mediaType);
+            }
+        }
+
+        return new Descriptor(mediaType, stored.Digest, stored.Length);
+    }
+
+    /// <summary>The same content under another name: a digest of another algorithm, or a lie.</summary>
+    internal void AddManifestAs(string repository, string selector, byte[] content, string mediaType)
+    {
+        lock (gate)
+        {
+            manifests[$"{repository}@{selector}"] = (FakeContent.Of(content), mediaType);
+        }
+    }
+
+    /// <summary>Every token given so far is refused from now on.</summary>
+    internal void ExpireTokens()
+    {
+        lock (gate)
+        {
+            tokens.Clear();
+        }
+    }
+
+    internal IReadOnlyList<SeenRequest> RequestsOf(string server) => [.. Requests.Where(request => request.Server == server)];
+
+    public async ValueTask DisposeAsync()
+    {
+        if (registry is not null && cdn is not null && tokenServer is not null)
+        {
+            await registry.DisposeAsync();
+            await cdn.DisposeAsync();
+            await tokenServer.DisposeAsync();
+        }
+    }
+
+    private FakeAnswer? Answer(SeenRequest request, Func<SeenRequest, Fault, FakeAnswer> due)
+    {
+        Fault fault = Faults.Take($"{request.Server} {request.Path}") ?? new Fault();
+        lock (gate)
+        {
+            requests.Add(request);
+            FakeAnswer answer = fault switch
+            {
+                { RedirectTo: { } location } => Text(307, "", ("Location", location)),
+                { Status: { } status } => Text(status, fault.Body),
+                _ => due(request, fault),
+            };
+            return answer with { Fault = fault };
+        }
+    }
+
+    private FakeAnswer RegistryAnswer(SeenRequest request, Fault fault)
+    {
+        Match path = ApiPath().Match(request.Path);
+        string repository = path.Groups["repository"].Value;
+        if (!IsLetIn(request))
+        {
+            string challenge = Auth!.IsBasic
+                ? "Basic realm=\"fake\""
+                : Auth.Challenge.Replace("{realm}", $"{TokenUrl}/token", StringComparison.Ordinal).Replace("{scope}", $"repository:{repository}:pull", StringComparison.Ordinal);
+            return Text(401, Error("UNAUTHORIZED", "authentication required"), ("WWW-Authenticate", challenge));
+        }
+
+        string key = $"{repository}@{path.Groups["selector"].Value}";
+        if (path.Groups["kind"].Value == "manifests" && manifests.TryGetValue(key, out (FakeContent Content, string MediaType) manifest))
+        {
+            return request["Accept"]?.Contains(manifest.MediaType, StringComparison.Ordinal) == true
+                ? new FakeAnswer(200, manifest.Content)
+                {
+                    Headers = { ["Content-Type"] = manifest.MediaType, ["Docker-Content-Digest"] = manifest.Content.Digest.ToString() },
+                }
+                : Text(404, Error("MANIFEST_UNKNOWN", $"OCI index found, but Accept header does not support {manifest.MediaType}"));
+        }
+
+        if (path.Groups["kind"].Value == "blobs" && blobs.TryGetValue(key, out FakeContent? blob))
+        {
+            return HasStorage
+                ? Text(307, "", ("Location", $"{StorageUrl}/data/{key}?signature=secret"))
+                : Stretch(request, blob, fault);
+        }
+
+        return path.Groups["kind"].Value == "manifests"
+            ? Text(404, Error("MANIFEST_UNKNOWN", "manifest unknown"))
+            : Text(404, Error("BLOB_UNKNOWN", "blob unknown to registry"));
+    }
+
+    private FakeAnswer StorageAnswer(SeenRequest request, Fault fault)
+    {
+        if (request["Authorization"] is not null)
+        {
+            return Text(400, "<Error>only one way to sign in is allowed</Error>");
+        }
+
+        return blobs.TryGetValue(request.Path.Split('?')[0]["/data/".Length..], out FakeContent? blob)
+            ? Stretch(request, blob, fault)
+            : Text(404, "<Error>NoSuchKey</Error>");
+    }
+
+    private FakeAnswer TokenAnswer(SeenRequest request, Fault fault)
+    {
+        if (Auth is null || (Auth.User is not null && request["Authorization"] != Basic()))
+        {
+            return Text(401, "{\"details\":\"incorrect username or password\"}");
+        }
+
+        string token = string.Create(CultureInfo.InvariantCulture, $"token-{++issued}");
+        tokens.Add(token);
+        return Text(200, Auth.TokenAnswer.Replace("{token}", token, StringComparison.Ordinal));
+    }
+
+    private bool IsLetIn(SeenRequest request) => Auth is null
+        || (Auth.IsBasic
+            ? request["Authorization"] == Basic()
+            : request["Authorization"] is { } header && header.StartsWith("Bearer ", StringComparison.Ordinal) && tokens.Contains(header["Bearer ".Length..]));
+
+    private string Basic() => "Basic " + Convert.ToBase64String(Encoding.UTF8.GetBytes($"{Auth!.User}:{Auth.Password}"));
+
+    private static FakeAnswer Stretch(SeenRequest request, FakeContent blob, Fault fault)
+    {
+        Match range = Range().Match(request["Range"] ?? "");
+        if (!range.Success || fault.IgnoreRange)
+        {
+            return new FakeAnswer(200, blob) { Headers = { ["Content-Type"] = "application/octet-stream" } };
+        }
+
+        long from = fault.RangeFrom ?? long.Parse(range.Groups[1].ValueSpan, CultureInfo.InvariantCulture);
+        return from >= blob.Length
+            ? Text(416, "", ("Content-Range", $"bytes */{blob.Length}"))
+            : new FakeAnswer(206, blob)
+            {
+                From = from,
+                Headers = { ["Content-Range"] = fault.ContentRange ?? $"bytes {from}-{blob.Length - 1}/{blob.Length}" },
+            };
+    }
+
+    private static FakeAnswer Text(int status, string body, params (string Name, string Value)[] headers)
+    {
+        var answer = new FakeAnswer(status, FakeContent.Of(Encoding.UTF8.GetBytes(body)));
+        foreach ((string name, string value) in headers)
+        {
+            answer.Headers[name] = value;
+        }
+
+        return answer;
+    }
+
+    private static string Error(string code, string message) => $$"""{"errors":[{"code":"{{code}}","message":"{{message}}","detail":null}]}""";
+
+    [GeneratedRegex(@"^/v2/(?<repository>.+)/(?<kind>manifests|blobs)/(?<selector>[^/?]+)$")]
+    private static partial Regex ApiPath();
+
+    [GeneratedRegex(@"^bytes=([0-9]+)-$")]
+    private static partial Regex Range();
+}
