@@ -64,7 +64,17 @@ internal static class PullCommand
         StoreLayout layout = session.Layout;
         BlobStore blobs = new(layout, session.StoreOptions);
         LayerStore layers = new(layout, session.StoreOptions);
-        using Catalog catalog = Catalog.Open(layout, readOnly: false);
+        if (registry is null && !File.Exists(layout.Database))
+        {
+            throw new PullException(PullError.NotInStore, $"{reference}: there is no store at {layout.Root}");
+        }
+
+        if (pull.Rootfs is { } rootfs)
+        {
+            StagedDirectory.CheckKind(rootfs);
+        }
+
+        using Catalog catalog = Catalog.Open(layout, session.StoreOptions);
         ImagePuller puller = new(registry, blobs, layers, catalog, session.Reporter, TimeProvider.System);
         PullResult result = await puller.PullAsync(reference, pull, session.Token);
         Output.Result(session.Json ? ResultJson.Of(result) : reference.NameAt(result.Digest));

@@ -1,5 +1,4 @@
 using System.Globalization;
-using NativePull.Oci;
 using NativePull.Pull;
 
 namespace NativePull.Cli;
@@ -179,7 +178,7 @@ internal sealed class Reporter : IProgress<PullEvent>, IDisposable
         }
     }
 
-    private int Flush(List<string> output, IReadOnlyList<string> drawing, int drawn)
+    private static int Flush(List<string> output, IReadOnlyList<string> drawing, int drawn)
     {
         if (output.Count == 0 && drawing.Count == 0 && drawn == 0)
         {

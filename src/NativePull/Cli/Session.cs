@@ -44,39 +44,29 @@ internal sealed class Session : IDisposable
     /// <returns>The exit code: that of the first failure.</returns>
     internal static async Task<int> RunAsync(ParseResult parsed, Options options, IReadOnlyList<string> references, Func<Session, Reference, Task> work)
     {
-        int code = ExitCode.Done;
         using Session session = new(parsed, options);
-        List<(string Text, PullException Failure)> failures = [];
+        List<(string? Text, PullException Failure)> failures = [];
         foreach (string text in references)
         {
-            try
+            if (await session.TryAsync(async () => await work(session, Parse(text))) is { } failure)
             {
-                await work(session, Parse(text));
+                failures.Add((text, failure));
             }
-            catch (Exception failure) when (failure is PullException or IOException or UnauthorizedAccessException or OperationCanceledException)
+
+            if (session.interruption.Reason is not null)
             {
-                failures.Add((text, ExitCode.Explain(failure, session.interruption.Reason)));
-                if (session.interruption.Reason is not null)
-                {
-                    break;
-                }
+                break;
             }
         }
 
-        // after the bars are gone, so that the sentence is the last thing seen
-        session.Reporter.Dispose();
-        foreach ((string text, PullException failure) in failures)
-        {
-            code = code == ExitCode.Done ? ExitCode.Of(failure.Reason) : code;
-            if (session.Json)
-            {
-                Output.Result(ResultJson.OfFailure(text, failure));
-            }
+        return session.Conclude(failures);
+    }
 
-            Output.Error(failure.Sentence);
-        }
-
-        return code;
+    /// <summary>The same for work that is about no reference.</summary>
+    internal static async Task<int> RunAsync(ParseResult parsed, Options options, Func<Session, Task> work)
+    {
+        using Session session = new(parsed, options);
+        return session.Conclude(await session.TryAsync(() => work(session)) is { } failure ? [(null, failure)] : []);
     }
 
     internal Platform Platform => parsed.GetValue(options.Platform) ?? Platform.OfThisMachine;
@@ -109,6 +99,36 @@ internal sealed class Session : IDisposable
 
         Reporter.Dispose();
         interruption.Dispose();
+    }
+
+    private async Task<PullException?> TryAsync(Func<Task> work)
+    {
+        try
+        {
+            await work();
+            return null;
+        }
+        catch (Exception failure) when (failure is PullException or IOException or UnauthorizedAccessException or OperationCanceledException)
+        {
+            return ExitCode.Explain(failure, interruption.Reason);
+        }
+    }
+
+    private int Conclude(IReadOnlyList<(string? Text, PullException Failure)> failures)
+    {
+        // after the bars are gone, so that the sentence is the last thing seen
+        Reporter.Dispose();
+        foreach ((string? text, PullException failure) in failures)
+        {
+            if (Json)
+            {
+                Output.Result(ResultJson.OfFailure(text, failure));
+            }
+
+            Output.Error(failure.Sentence);
+        }
+
+        return failures.Count == 0 ? ExitCode.Done : ExitCode.Of(failures[0].Failure.Reason);
     }
 
     private static Reference Parse(string text) => Reference.TryParse(text, out Reference? reference, out string? problem)
@@ -169,10 +189,10 @@ internal sealed class Session : IDisposable
         }
 
         return parsed.GetValue(options.AuthFile) is { Length: > 0 } named
-            ? Credentials.FromFiles([named], mustExist: true)
+            ? Credentials.FromFiles([new AuthFile(named, IsRequired: true)])
             : Environment.GetEnvironmentVariable("REGISTRY_AUTH_FILE") is { Length: > 0 } environment
-                ? Credentials.FromFiles([environment], mustExist: true)
-                : Credentials.FromFiles([.. UsualAuthFiles()], mustExist: false);
+                ? Credentials.FromFiles([new AuthFile(environment, IsRequired: true)])
+                : Credentials.FromFiles(UsualAuthFiles().Select(path => new AuthFile(path, IsRequired: false)));
     }
 
     private static IEnumerable<string> UsualAuthFiles() => new[]

@@ -68,30 +68,35 @@ internal static class StoreCommands
         });
 
     internal static Task<int> ListAsync(ParseResult parsed, Options options) =>
-        // listing is about no reference; the one given only makes the loop turn once
-        Session.RunAsync(parsed, options, ["-"], async (session, _) =>
+        Session.RunAsync(parsed, options, async session =>
         {
-            await Task.CompletedTask;
-            throw new NotImplementedException();
+            using Catalog? catalog = Catalog.OpenReadOnly(session.Layout, session.StoreOptions);
+            ImageResolver resolver = new(null, new BlobStore(session.Layout, session.StoreOptions), session.Reporter);
+            foreach (PulledImage image in catalog?.List() ?? [])
+            {
+                Reference reference = Reference.TryParse(image.Reference, out Reference? recorded, out string? problem)
+                    ? recorded
+                    : throw new PullException(PullError.StoreDamaged, $"the catalog names \"{image.Reference}\": {problem}");
+                ResolvedImage resolved = await resolver.ResolveAsync(reference, image.Manifest.Digest, image.Platform, true, session.Token);
+                ImageDocument document = ImageDocument.Of(resolved with { Digest = image.Digest }, image.PulledAt);
+                Output.Result(session.Json
+                    ? ResultJson.Of(document)
+                    : $"{document.Reference}  {document.Platform}  {document.Digest}  {Values.Size(document.Size)}");
+            }
         });
 
     private static async Task<ResolvedImage?> FromStoreAsync(Session session, Reference reference)
     {
         StoreLayout layout = session.Layout;
-        if (!File.Exists(layout.Database))
-        {
-            return null;
-        }
-
-        using Catalog catalog = Catalog.Open(layout, readOnly: true);
-        PulledImage? image = catalog.Find(reference, session.Platform);
+        using Catalog? catalog = Catalog.OpenReadOnly(layout, session.StoreOptions);
+        PulledImage? image = catalog?.Find(reference, session.Platform);
         if (image is null)
         {
             return null;
         }
 
         ImageResolver resolver = new(null, new BlobStore(layout, session.StoreOptions), session.Reporter);
-        return await resolver.ResolveAsync(reference, (image.Index ?? image.Manifest).Digest, session.Platform, session.PlatformIsExplicit, session.Token);
+        return await resolver.ResolveAsync(reference, image.Digest, session.Platform, session.PlatformIsExplicit, session.Token);
     }
 
     private static Task<ResolvedImage> FromRegistryAsync(Session session, Reference reference) =>

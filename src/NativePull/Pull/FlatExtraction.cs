@@ -17,7 +17,8 @@ internal sealed class FlatExtraction(string destination, bool sync, IReadOnlyLis
     {
         while (true)
         {
-            staged = StagedDirectory.Begin(destination, sync);
+            staged = StagedDirectory.TryBegin(destination, sync)
+                ?? throw new PullException(PullError.Locked, $"{destination} is being made by another process");
             try
             {
                 await Blocking.OnOwnThread(() => ApplyAll(staged, token), token);
@@ -32,13 +33,17 @@ internal sealed class FlatExtraction(string destination, bool sync, IReadOnlyLis
         }
     }
 
+    /// <summary>Which directory it is, before and after it is published.</summary>
+    internal string Identity => staged!.Identity;
+
     internal void Publish() => staged!.Publish();
 
     public void Dispose() => staged?.Dispose();
 
     private void ApplyAll(StagedDirectory target, CancellationToken token)
     {
-        using RootDirectory root = RootDirectory.Open(target.Path);
+        using RootDirectory root = RootDirectory.Open(target.Path, flat.KernelResolution);
+        root.SetDefaults();
         foreach (LayerSource source in sources)
         {
             using LayerApplier applier = new(root, flat);

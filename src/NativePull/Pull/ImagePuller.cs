@@ -25,17 +25,19 @@ internal sealed class ImagePuller(
 
         events.Report(new PullEvent.Resolved(reference, image.Digest, image.Platform));
         events.Report(new PullEvent.Planned(image.Layers.Count, image.TotalBytes));
-        KeepDocuments(image);
+        await KeepDocumentsAsync(image, token);
 
         Dictionary<Digest, LayerDownload> downloads = image.Blobs.ToDictionary(blob => blob.Digest, blob => new LayerDownload(blob, blobs, events));
         List<LayerSource> sources = [.. image.Layers.Select(layer => new LayerSource(layer, downloads[layer.Blob.Digest], events))];
         OverlayExtraction? overlay = options.ExtractLayers ? new OverlayExtraction(sources, layers, options.Extract) : null;
-        FlatExtraction? flat = options.Rootfs is { } destination ? new FlatExtraction(destination, options.Sync, sources, options.Extract) : null;
-        using (flat)
+        using FlatExtraction? flat = ToFlat(image, sources, options);
+        await RunAsync(image, downloads.Values, overlay, flat, options, token);
+        catalog.Record(ToRecord(image, clock.GetUtcNow()));
+        if (flat is not null)
         {
-            await RunAsync(image, downloads.Values, overlay, flat, options, token);
-            catalog.Record(ToRecord(image, clock.GetUtcNow()));
-            flat?.Publish();
+            // said before it is done: after a crash between the two the directory is still recognised, or is not there at all
+            catalog.RecordRootfs(options.Rootfs!, image.Manifest.Descriptor.Digest, flat.Identity);
+            flat.Publish();
         }
 
         return new PullResult(
@@ -60,7 +62,7 @@ internal sealed class ImagePuller(
         if (policy is PullPolicy.Never or PullPolicy.Missing)
         {
             PulledImage? image = catalog.Find(reference, options.Platform);
-            known = image is null ? null : (image.Index ?? image.Manifest).Digest;
+            known = image?.Digest;
             if (known is null && policy == PullPolicy.Never)
             {
                 throw new PullException(PullError.NotInStore, $"{reference}: not in the store for platform {options.Platform}, and no registry may be asked");
@@ -71,14 +73,17 @@ internal sealed class ImagePuller(
         return await resolver.ResolveAsync(reference, known, options.Platform, options.PlatformIsExplicit, token);
     }
 
-    private void KeepDocuments(ResolvedImage image)
+    // Null where there is nothing to do: no directory asked for, or it is there from the same manifest already.
+    private FlatExtraction? ToFlat(ResolvedImage image, IReadOnlyList<LayerSource> sources, PullOptions options) =>
+        options.Rootfs is not { } destination || catalog.HasRootfs(destination, image.Manifest.Descriptor.Digest)
+            ? null
+            : new FlatExtraction(destination, options.Sync, sources, options.Extract);
+
+    private async Task KeepDocumentsAsync(ResolvedImage image, CancellationToken token)
     {
         foreach (Document document in new[] { image.Index, image.Manifest, image.Config }.OfType<Document>())
         {
-            if (!blobs.Contains(document.Descriptor))
-            {
-                blobs.Put(document.Descriptor, document.Content);
-            }
+            await blobs.PutAsync(document.Descriptor, document.Content, token);
         }
     }
 
@@ -120,7 +125,18 @@ internal sealed class ImagePuller(
         await work.AwaitAllAsync();
     }
 
-    private static PulledImage ToRecord(ResolvedImage image, DateTimeOffset now) => throw new NotImplementedException();
+    private static PulledImage ToRecord(ResolvedImage image, DateTimeOffset now) => new(
+        image.Reference.ToString(),
+        image.Reference.Name,
+        image.Platform,
+        image.Index is null ? null : ToStored(image.Index),
+        ToStored(image.Manifest),
+        ToStored(image.Config),
+        [.. image.Layers.Select(layer => new StoredLayer(layer.Blob, layer.DiffId))],
+        now);
+
+    private static StoredDocument ToStored(Document document) =>
+        new(document.Descriptor.MediaType, document.Descriptor.Digest, document.Content);
 
     private static PulledLayer ToResult(LayerSource source, string? path) => new(
         source.Layer.Blob, source.Layer.DiffId, source.Layer.ChainId, source.Download.State, source.Download.ResumedFrom, path);

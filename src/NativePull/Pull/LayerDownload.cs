@@ -74,7 +74,7 @@ internal sealed class LayerDownload(Descriptor blob, BlobStore blobs, IProgress<
         {
             if (ingest is not null)
             {
-                return ingest.Follow();
+                return ingest.Follow(token);
             }
         }
 

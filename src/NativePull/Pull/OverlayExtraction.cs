@@ -99,7 +99,7 @@ internal sealed class OverlayExtraction(IReadOnlyList<LayerSource> sources, Laye
         {
             for (int below = position - 1; below >= 0; below--)
             {
-                lowersTopFirst.Add(RootDirectory.Open(paths[below]!));
+                lowersTopFirst.Add(RootDirectory.Open(paths[below]!, overlay.KernelResolution));
             }
 
             applier.Settle(lowersTopFirst, token);
@@ -118,7 +118,7 @@ internal sealed class OverlayExtraction(IReadOnlyList<LayerSource> sources, Laye
         internal Applied(StagedDirectory staged, ExtractOptions options)
         {
             Staged = staged;
-            root = RootDirectory.Open(staged.Path);
+            root = RootDirectory.Open(staged.Path, options.KernelResolution);
             Applier = new LayerApplier(root, options);
         }
 

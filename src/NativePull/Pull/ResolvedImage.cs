@@ -12,7 +12,7 @@ internal sealed record PlannedLayer(Descriptor Blob, Digest DiffId, ChainId Chai
 internal sealed record ResolvedImage(Reference Reference, Document? Index, Document Manifest, Document Config, Platform Platform, IReadOnlyList<PlannedLayer> Layers)
 {
     /// <summary>What the reference itself points to.</summary>
-    internal Digest Digest => (Index ?? Manifest).Descriptor.Digest;
+    internal Digest Digest { get; init; } = (Index ?? Manifest).Descriptor.Digest;
 
     /// <summary>Distinct layer blobs, in order of first use.</summary>
     internal IEnumerable<Descriptor> Blobs => Layers.Select(layer => layer.Blob).DistinctBy(blob => blob.Digest);

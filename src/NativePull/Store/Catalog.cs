@@ -1,4 +1,3 @@
-using System.Globalization;
 using Microsoft.Data.Sqlite;
 using NativePull.Native;
 using NativePull.Oci;
@@ -116,13 +115,13 @@ internal sealed class Catalog : IDisposable
     internal IReadOnlyList<PulledImage> List() => Guard(layout, () => Query("ORDER BY reference, platform"));
 
     /// <summary>Says that the directory of this identity is, or is about to be, the root file system of a manifest at a path.</summary>
-    internal void RecordRootfs(string path, Digest manifest, FileIdentity directory) => Guard(layout, () =>
+    internal void RecordRootfs(string path, Digest manifest, string directory) => Guard(layout, () =>
     {
         using SqliteCommand command = Command(
             "INSERT OR REPLACE INTO rootfs (path, manifest, directory) VALUES ($path, $manifest, $directory)",
             ("$path", path),
             ("$manifest", manifest.ToBytes()),
-            ("$directory", directory.ToString()));
+            ("$directory", directory));
         return command.ExecuteNonQuery();
     });
 

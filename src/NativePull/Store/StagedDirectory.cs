@@ -25,17 +25,23 @@ internal sealed class StagedDirectory : IDisposable
     internal string Path { get; }
 
     /// <summary>Which directory it is, before and after it is published.</summary>
-    internal FileIdentity Identity => Libc.IdentityOf(held!, Path);
+    internal string Identity => Libc.IdentityOf(held!, Path).ToString();
 
-    /// <summary>Refuses a destination that cannot be published to, before any work is done for it.</summary>
-    /// <exception cref="PullException">Machine: it is not a directory, not empty, or a mount point.</exception>
-    internal static void Check(string destination)
+    /// <summary>Refuses what can never become a directory, emptied or not.</summary>
+    /// <exception cref="PullException">Machine.</exception>
+    internal static void CheckKind(string destination)
     {
         if (File.Exists(destination) && !Directory.Exists(destination))
         {
             throw new PullException(PullError.Machine, $"{destination} is there and is not a directory");
         }
+    }
 
+    /// <summary>Refuses a destination that cannot be published to, before any work is done for it.</summary>
+    /// <exception cref="PullException">Machine: it is not a directory, not empty, or a mount point.</exception>
+    internal static void Check(string destination)
+    {
+        CheckKind(destination);
         if (!Directory.Exists(destination))
         {
             return;

@@ -1,0 +1,79 @@
+using System.Globalization;
+using System.Text;
+
+namespace NativePull.Layers;
+
+/// <summary>
+/// A member's name as a path inside the root: components joined by "/", without "" and ".", and ".." taken back as far as the root and no
+/// further. The root itself is empty.
+/// </summary>
+internal readonly ref struct EntryPath
+{
+    // Bytes; PATH_MAX of Linux less its NUL. Longer names need a walk component by component.
+    private const int Longest = 4095;
+
+    private EntryPath(byte[] full)
+    {
+        Full = full;
+        int slash = Array.LastIndexOf(full, (byte)'/');
+        Parent = slash < 0 ? default : full.AsSpan(0, slash);
+        Base = full.AsSpan(slash + 1);
+    }
+
+    internal byte[] Full { get; }
+
+    internal ReadOnlySpan<byte> Parent { get; }
+
+    internal ReadOnlySpan<byte> Base { get; }
+
+    internal bool IsRoot => Full.Length == 0;
+
+    /// <exception cref="PullException">UnsafeEntry: a NUL inside; LimitPassed: longer than 4,095 bytes.</exception>
+    internal static EntryPath Of(ReadOnlySpan<byte> name)
+    {
+        if (name.Contains((byte)0))
+        {
+            throw new PullException(PullError.UnsafeEntry, $"archive: the name {TarText.Show(name)} has a NUL inside");
+        }
+
+        byte[] joined = new byte[name.Length];
+        int length = 0;
+        foreach (Range range in name.Split((byte)'/'))
+        {
+            ReadOnlySpan<byte> component = name[range];
+            if (component.Length == 0 || component.SequenceEqual("."u8))
+            {
+                continue;
+            }
+
+            if (component.SequenceEqual(".."u8))
+            {
+                length = Math.Max(0, joined.AsSpan(0, length).LastIndexOf((byte)'/'));
+                continue;
+            }
+
+            if (length > 0)
+            {
+                joined[length++] = (byte)'/';
+            }
+
+            component.CopyTo(joined.AsSpan(length));
+            length += component.Length;
+        }
+
+        if (length > Longest)
+        {
+            throw new PullException(
+                PullError.LimitPassed,
+                $"archive: the name {TarText.Show(name)} has {length.ToString(CultureInfo.InvariantCulture)} bytes, more than {Longest.ToString(CultureInfo.InvariantCulture)}");
+        }
+
+        return new EntryPath(joined[..length]);
+    }
+
+    /// <summary>As a dictionary's key: one character a byte.</summary>
+    internal static string Key(ReadOnlySpan<byte> path) => Encoding.Latin1.GetString(path);
+
+    /// <summary>With the NUL that a system call wants; "." for the root.</summary>
+    internal static byte[] Terminated(ReadOnlySpan<byte> path) => path.Length == 0 ? [(byte)'.', 0] : [.. path, 0];
+}
