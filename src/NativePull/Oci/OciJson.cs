@@ -11,12 +11,14 @@ internal static class OciJson
 {
     private const int SchemaVersion = 2;
 
-    /// <summary>The document's kind, from its own words where the transport's are missing or wrong; null where neither can tell.</summary>
+    /// <summary>The document's kind: its own word, else the transport's where that names one, else its shape's; null where nothing tells.</summary>
+    /// <param name="header">What the transport called it; null where it said nothing.</param>
     /// <exception cref="PullException">Malformed.</exception>
-    internal static string? MediaTypeOf(byte[] content, string what)
+    internal static string? MediaTypeOf(byte[] content, string what, string? header = null)
     {
         DocumentKind kind = Parse(content, OciJsonContext.Default.DocumentKind, what);
         return kind.MediaType is { Length: > 0 } said ? said
+            : MediaTypes.IsIndex(header) || MediaTypes.IsManifest(header) ? header
             : kind.SchemaVersion == 1 ? "application/vnd.docker.distribution.manifest.v1+json"
             : kind.Manifests is not null ? MediaTypes.OciIndex
             : kind.Layers is not null || kind.Config is not null ? MediaTypes.OciManifest
