@@ -31,6 +31,7 @@ internal static class OciJson
         const string what = "index";
         IndexDocument document = Parse(content, OciJsonContext.Default.IndexDocument, what);
         CheckSchema(document.SchemaVersion, what);
+        CheckKind(document.Layers ?? document.Config, what, "layers or a config");
         DescriptorDocument?[] manifests = document.Manifests ?? throw Missing(what, "manifests");
         return new ImageIndex(mediaType, [.. manifests.Select((d, i) => ToDescriptor(d, what, $"manifests[{i}]"))]);
     }
@@ -41,6 +42,7 @@ internal static class OciJson
         const string what = "manifest";
         ManifestDocument document = Parse(content, OciJsonContext.Default.ManifestDocument, what);
         CheckSchema(document.SchemaVersion, what);
+        CheckKind(document.Manifests, what, "manifests");
         DescriptorDocument config = document.Config ?? throw Missing(what, "config");
         DescriptorDocument?[] layers = document.Layers ?? throw Missing(what, "layers");
         return new ImageManifest(
@@ -112,6 +114,15 @@ internal static class OciJson
         }
     }
 
+    // A document that can be read as either kind would be two images under one digest (image-spec, manifest.md, "mediaType").
+    private static void CheckKind(JsonElement? foreign, string what, string member)
+    {
+        if (foreign is { ValueKind: not JsonValueKind.Null })
+        {
+            throw new PullException(PullError.Malformed, $"{what}: has {member} as well, so it is unclear what it is");
+        }
+    }
+
     private static PullException Missing(string what, string member) => new(PullError.Malformed, $"{what}: {member} is missing");
 }
 
@@ -121,9 +132,9 @@ internal sealed record PlatformDocument(string? Os, string? Architecture, string
 
 internal sealed record DescriptorDocument(string? MediaType, string? Digest, long? Size, PlatformDocument? Platform, Dictionary<string, string>? Annotations, byte[]? Data);
 
-internal sealed record IndexDocument(int? SchemaVersion, DescriptorDocument?[]? Manifests);
+internal sealed record IndexDocument(int? SchemaVersion, DescriptorDocument?[]? Manifests, JsonElement? Layers, JsonElement? Config);
 
-internal sealed record ManifestDocument(int? SchemaVersion, DescriptorDocument? Config, DescriptorDocument?[]? Layers);
+internal sealed record ManifestDocument(int? SchemaVersion, DescriptorDocument? Config, DescriptorDocument?[]? Layers, JsonElement? Manifests);
 
 internal sealed record RootFsDocument([property: JsonPropertyName("diff_ids")] string?[]? DiffIds);
 

@@ -121,7 +121,7 @@ public sealed class TlsTests : IDisposable
     [InlineData(true)]
     public async Task A_loopback_registry_without_TLS_is_found_to_be_one(bool silent)
     {
-        await using var it = new RegistryHarness(new FakeRegistry { IsSilentToTls = silent }, options => options with { PlainHttp = false });
+        await using var it = new RegistryHarness(new FakeRegistry { IsSilentToTls = silent }, options => options with { PlainHttp = false, ConnectTimeout = TimeSpan.FromSeconds(silent ? 0.2 : 10) });
         it.Fake.AddManifest(RegistryHarness.Repository, "latest", Index, MediaTypes.OciIndex);
 
         Assert.Equal(Index, (await it.ManifestAsync()).Content);
