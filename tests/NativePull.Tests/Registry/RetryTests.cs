@@ -87,6 +87,7 @@ public sealed class RetryTests
     [Theory]
     [InlineData(429, "7", 7)]
     [InlineData(503, "60", 60)]
+    [InlineData(403, "5", 5)]
     [InlineData(429, "Thu, 01 Jan 2026 00:00:30 GMT", 30)]
     [InlineData(429, "0", 0.5)]
     [InlineData(429, "Thu, 01 Jan 1970 00:00:00 GMT", 0.5)]
@@ -132,10 +133,10 @@ public sealed class RetryTests
     [Fact]
     public async Task A_registry_where_nobody_listens_is_unavailable_after_six_tries()
     {
-        using var nobody = new TcpListener(IPAddress.Loopback, 0);
-        nobody.Start();
-        string address = $"127.0.0.1:{((IPEndPoint)nobody.LocalEndpoint).Port}";
-        nobody.Stop();
+        // bound, so that no other test is given the port, but not listening
+        using var nobody = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        nobody.Bind(new IPEndPoint(IPAddress.Loopback, 0));
+        string address = nobody.LocalEndPoint!.ToString()!;
         var time = new FakeTime();
         foreach (bool plain in new[] { true, false })
         {
@@ -148,6 +149,25 @@ public sealed class RetryTests
         }
 
         Assert.Equal(10, time.Waits.Count);
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_registry_that_takes_no_connection_is_unavailable_after_the_connect_timeout(bool plain)
+    {
+        // a queue for one that nobody empties: the kernel leaves further connections without an answer
+        using var full = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        full.Bind(new IPEndPoint(IPAddress.Loopback, 0));
+        full.Listen(0);
+        using var first = new TcpClient();
+        await first.ConnectAsync((IPEndPoint)full.LocalEndPoint!, RegistryHarness.Token);
+        using var client = new RegistryClient(full.LocalEndPoint!.ToString()!, new RegistryOptions { ConnectTimeout = TimeSpan.FromSeconds(0.2), PlainHttp = plain, Retry = new RetryPolicy { Tries = 1 } });
+
+        RegistryException failure = await RegistryHarness.FailureAsync(() => client.GetManifestAsync("a", "b", RegistryHarness.Token));
+
+        Assert.Equal(PullError.Unavailable, failure.Reason);
+        Assert.Contains("no connection within 0.2 s", failure.Sentence, StringComparison.Ordinal);
     }
 
     [Fact]
