@@ -23,6 +23,7 @@ internal static class MediaTypes
 
     /// <summary>A change-set in tar form, whatever its compression: magic bytes decide that.</summary>
     internal static bool IsLayer(string? mediaType) => mediaType is not null
+        && !mediaType.EndsWith("+encrypted", StringComparison.Ordinal) // no tar before a key has been applied
         && (mediaType.StartsWith("application/vnd.oci.image.layer.v1.tar", StringComparison.Ordinal)
             || mediaType.StartsWith("application/vnd.oci.image.layer.nondistributable.v1.tar", StringComparison.Ordinal)
             || mediaType.StartsWith("application/vnd.docker.image.rootfs.diff.tar", StringComparison.Ordinal)

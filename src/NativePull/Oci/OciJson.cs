@@ -11,12 +11,14 @@ internal static class OciJson
 {
     private const int SchemaVersion = 2;
 
-    /// <summary>The document's kind, from its own words where the transport's are missing or wrong; null where neither can tell.</summary>
+    /// <summary>The document's kind: its own word, else the transport's where that names one, else its shape's; null where nothing tells.</summary>
+    /// <param name="header">What the transport called it; null where it said nothing.</param>
     /// <exception cref="PullException">Malformed.</exception>
-    internal static string? MediaTypeOf(byte[] content, string what)
+    internal static string? MediaTypeOf(byte[] content, string what, string? header = null)
     {
         DocumentKind kind = Parse(content, OciJsonContext.Default.DocumentKind, what);
         return kind.MediaType is { Length: > 0 } said ? said
+            : MediaTypes.IsIndex(header) || MediaTypes.IsManifest(header) ? header
             : kind.SchemaVersion == 1 ? "application/vnd.docker.distribution.manifest.v1+json"
             : kind.Manifests is not null ? MediaTypes.OciIndex
             : kind.Layers is not null || kind.Config is not null ? MediaTypes.OciManifest
@@ -29,6 +31,7 @@ internal static class OciJson
         const string what = "index";
         IndexDocument document = Parse(content, OciJsonContext.Default.IndexDocument, what);
         CheckSchema(document.SchemaVersion, what);
+        CheckKind(document.Layers ?? document.Config, what, "layers or a config");
         DescriptorDocument?[] manifests = document.Manifests ?? throw Missing(what, "manifests");
         return new ImageIndex(mediaType, [.. manifests.Select((d, i) => ToDescriptor(d, what, $"manifests[{i}]"))]);
     }
@@ -39,6 +42,7 @@ internal static class OciJson
         const string what = "manifest";
         ManifestDocument document = Parse(content, OciJsonContext.Default.ManifestDocument, what);
         CheckSchema(document.SchemaVersion, what);
+        CheckKind(document.Manifests, what, "manifests");
         DescriptorDocument config = document.Config ?? throw Missing(what, "config");
         DescriptorDocument?[] layers = document.Layers ?? throw Missing(what, "layers");
         return new ImageManifest(
@@ -110,6 +114,15 @@ internal static class OciJson
         }
     }
 
+    // A document that can be read as either kind would be two images under one digest (image-spec, manifest.md, "mediaType").
+    private static void CheckKind(JsonElement? foreign, string what, string member)
+    {
+        if (foreign is { ValueKind: not JsonValueKind.Null })
+        {
+            throw new PullException(PullError.Malformed, $"{what}: has {member} as well, so it is unclear what it is");
+        }
+    }
+
     private static PullException Missing(string what, string member) => new(PullError.Malformed, $"{what}: {member} is missing");
 }
 
@@ -119,9 +132,9 @@ internal sealed record PlatformDocument(string? Os, string? Architecture, string
 
 internal sealed record DescriptorDocument(string? MediaType, string? Digest, long? Size, PlatformDocument? Platform, Dictionary<string, string>? Annotations, byte[]? Data);
 
-internal sealed record IndexDocument(int? SchemaVersion, DescriptorDocument?[]? Manifests);
+internal sealed record IndexDocument(int? SchemaVersion, DescriptorDocument?[]? Manifests, JsonElement? Layers, JsonElement? Config);
 
-internal sealed record ManifestDocument(int? SchemaVersion, DescriptorDocument? Config, DescriptorDocument?[]? Layers);
+internal sealed record ManifestDocument(int? SchemaVersion, DescriptorDocument? Config, DescriptorDocument?[]? Layers, JsonElement? Manifests);
 
 internal sealed record RootFsDocument([property: JsonPropertyName("diff_ids")] string?[]? DiffIds);
 

@@ -36,7 +36,12 @@ internal sealed record Platform(string Os, string Architecture, string? Variant)
             "i386" or "i686" => ("386", null),
             var other => (other, (string?)null),
         };
-        platform = new Platform(parts[0].ToLowerInvariant(), architecture, parts.Length == 3 ? parts[2].ToLowerInvariant() : variant);
+        if (parts.Length == 3)
+        {
+            variant = char.IsAsciiDigit(parts[2][0]) ? "v" + parts[2] : parts[2].ToLowerInvariant(); // "7" is what Docker users write for v7
+        }
+
+        platform = new Platform(parts[0].ToLowerInvariant(), architecture, variant);
         return true;
     }
 

@@ -1,4 +1,5 @@
 using System.Diagnostics.CodeAnalysis;
+using System.Net;
 using System.Text.RegularExpressions;
 
 namespace NativePull.Oci;
@@ -75,7 +76,7 @@ internal sealed partial record Reference
             }
         }
 
-        if (!RegistryGrammar().IsMatch(registry) || !HasUsablePort(registry))
+        if (!RegistryGrammar().IsMatch(registry) || !HasUsablePort(registry) || !HasUsableHost(registry))
         {
             problem = $"\"{registry}\" is not a registry (host or host:port)";
             return false;
@@ -83,6 +84,12 @@ internal sealed partial record Reference
 
         if (registry == DockerHub && !path.Contains('/', StringComparison.Ordinal))
         {
+            if (IdentifierGrammar().IsMatch(path))
+            {
+                problem = $"\"{path}\" is an image ID, not a reference";
+                return false;
+            }
+
             path = "library/" + path;
         }
 
@@ -108,14 +115,15 @@ internal sealed partial record Reference
     /// <summary>The same repository and tag, pinned to what it resolved to.</summary>
     internal string NameAt(Digest resolved) => $"{Name}@{resolved}";
 
-    // The first component is a registry if it has a dot or a colon or is localhost (distribution/reference, splitDockerDomain).
+    // The first component is a registry if it has a dot or a colon or is localhost (distribution/reference, splitDockerDomain). There, an
+    // upper-case letter makes it one too; not here, for in lower case, as hosts are kept, the same text would mean Docker Hub.
     private static (string Registry, string Path) SplitRegistry(string text)
     {
         int slash = text.IndexOf('/', StringComparison.Ordinal);
         if (slash > 0)
         {
             string first = text[..slash];
-            if (first.AsSpan().ContainsAny('.', ':', '[') || first == "localhost" || first.Any(char.IsAsciiLetterUpper))
+            if (first.AsSpan().ContainsAny('.', ':', '[') || first.Equals("localhost", StringComparison.OrdinalIgnoreCase))
             {
                 string host = first.ToLowerInvariant();
                 return (host is "index.docker.io" or "registry-1.docker.io" ? DockerHub : host, text[(slash + 1)..]);
@@ -130,6 +138,19 @@ internal sealed partial record Reference
         int colon = registry.LastIndexOf(':');
         return colon < 0 || registry.EndsWith(']') || (int.TryParse(registry.AsSpan(colon + 1), out int port) && port is > 0 and <= 65535);
     }
+
+    // What the grammar lets through and no address can hold: labels of more than 63 characters (RFC 1035, 2.3.4), broken IPv6.
+    private static bool HasUsableHost(string registry)
+    {
+        int end = registry.LastIndexOf(']');
+        return end > 0
+            ? IPAddress.TryParse(registry.AsSpan(1, end - 1), out _)
+            : registry.Length <= 255 && registry.Split('.', ':').All(label => label.Length <= 63);
+    }
+
+    // Docker takes 64 hex digits for an image ID, and so refuses them as a name (distribution/reference, ParseNormalizedNamed).
+    [GeneratedRegex(@"\A[a-f0-9]{64}\z")]
+    private static partial Regex IdentifierGrammar();
 
     [GeneratedRegex(@"\A(?:(?:[a-z0-9]|[a-z0-9][a-z0-9-]*[a-z0-9])(?:\.(?:[a-z0-9]|[a-z0-9][a-z0-9-]*[a-z0-9]))*|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?\z")]
     private static partial Regex RegistryGrammar();

@@ -14,8 +14,10 @@ internal sealed class Endpoint(string registry, RegistryOptions options) : IDisp
     private const byte TlsHandshake = 22; // RFC 8446, 5.1: ContentType
     private const byte TlsAlert = 21;
 
-    // A server of plain HTTP may wait for the rest of what it takes for a request. Both sides are one machine: this is ample.
-    private static readonly TimeSpan LongestSilence = TimeSpan.FromSeconds(3);
+    private static readonly TimeSpan Ample = TimeSpan.FromSeconds(3);
+
+    // A server of plain HTTP may wait for the rest of what it takes for a request. Both sides are one machine: it need not be long.
+    private readonly TimeSpan longestSilence = options.ConnectTimeout < Ample ? options.ConnectTimeout : Ample;
 
     private readonly RegistryAddress address = RegistryAddress.Of(registry, options.PlainHttp);
     private readonly SemaphoreSlim turn = new(1);
@@ -46,10 +48,10 @@ internal sealed class Endpoint(string registry, RegistryOptions options) : IDisp
     public void Dispose() => turn.Dispose();
 
     // Any answer in TLS counts, an alert as well: whether the peer is to be trusted is decided by the connection that is used.
-    private static async Task<bool> SpeaksTlsAsync(Uri peer, CancellationToken token)
+    private async Task<bool> SpeaksTlsAsync(Uri peer, CancellationToken token)
     {
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(token);
-        limit.CancelAfter(LongestSilence);
+        limit.CancelAfter(longestSilence);
         var answer = new FirstByte(await Connections.ConnectAsync(new DnsEndPoint(peer.IdnHost, peer.Port), limit.Token));
         await using var tls = new SslStream(answer);
         try

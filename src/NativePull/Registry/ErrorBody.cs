@@ -40,8 +40,9 @@ internal sealed record ErrorBody(IReadOnlyList<string> Codes, string Text)
             using var document = JsonDocument.Parse(body);
             return Read(document.RootElement);
         }
-        catch (JsonException)
+        catch (Exception noJson) when (noJson is JsonException or InvalidOperationException)
         {
+            // the latter: text in it that is no Unicode
             string text = Encoding.UTF8.GetString(body).Trim();
             return text.StartsWith('<') ? Nothing : new ErrorBody([], OneLine(text, MaximumText)); // a web page says nothing to a terminal
         }

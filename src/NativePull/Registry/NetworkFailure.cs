@@ -17,7 +17,7 @@ internal static class NetworkFailure
         string place = RegistryAddress.Shown(address);
         if (stalled)
         {
-            return new RegistryException(PullError.Stalled, $"{place}: no byte for {Seconds(options.StallTimeout)}", null) { IsTransient = true };
+            return new RegistryException(PullError.Stalled, $"{place}: no byte for {Seconds(options.StallTimeout)}") { IsTransient = true };
         }
 
         for (Exception? cause = failure; cause is not null; cause = cause.InnerException)
@@ -27,26 +27,26 @@ internal static class NetworkFailure
                 case PullException said:
                     return said;
                 case AuthenticationException:
-                    return new RegistryException(PullError.TlsOther, $"{place}: no TLS connection: {cause.InnerException?.Message ?? cause.Message}", failure);
-                case TimeoutException:
-                    return Unavailable($"{place}: no connection within {Seconds(options.ConnectTimeout)}", failure);
+                    return new RegistryException(PullError.TlsOther, $"{place}: no TLS connection: {Innermost(cause)}");
+                case TimeoutException or OperationCanceledException:
+                    return Unavailable($"{place}: no connection within {Seconds(options.ConnectTimeout)}");
                 default:
                     break;
             }
         }
 
-        string reason = failure switch
+        return Unavailable(failure switch
         {
-            HttpRequestException { HttpRequestError: HttpRequestError.NameResolutionError } => $"the name {address.IdnHost} cannot be resolved",
-            HttpRequestException { HttpRequestError: HttpRequestError.ConnectionError } or SocketException => $"cannot connect: {Innermost(failure)}",
-            _ => $"the connection broke: {Innermost(failure)}",
-        };
-        return Unavailable($"{place}: {reason}", failure);
+            HttpRequestException { HttpRequestError: HttpRequestError.NameResolutionError } => $"{place}: the name {address.IdnHost} cannot be resolved: {Innermost(failure)}",
+            HttpRequestException { HttpRequestError: HttpRequestError.ConnectionError } or SocketException => $"{place}: cannot connect: {Innermost(failure)}",
+            _ => $"{place}: the connection broke: {Innermost(failure)}",
+        });
     }
 
-    private static RegistryException Unavailable(string message, Exception inner) => new(PullError.Unavailable, message, inner) { IsTransient = true };
+    // The library's own words are inside the message, so the cause is not kept: it would say them twice.
+    private static RegistryException Unavailable(string message) => new(PullError.Unavailable, message) { IsTransient = true };
 
-    private static string Innermost(Exception failure) => failure.GetBaseException().Message;
+    private static string Innermost(Exception failure) => failure.GetBaseException().Message.TrimEnd('.');
 
     private static string Seconds(TimeSpan time) => string.Create(CultureInfo.InvariantCulture, $"{time.TotalSeconds:0.###} s");
 }

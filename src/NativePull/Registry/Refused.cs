@@ -13,22 +13,23 @@ internal static class Refused
     private static RegistryException Of(Answer answer, ErrorBody said, BasicCredential? who, TimeProvider clock)
     {
         int status = (int)answer.Status;
+        // the code of distribution-spec, "Error Codes", comes with 400 and 403 as well; GitHub limits with a 403 that names a wait
+        TimeSpan? wait = RetryAfter(answer.Response, clock);
+        bool isRateLimit = status == 429 || said.Codes.Contains("TOOMANYREQUESTS") || (status == 403 && wait is not null);
         string reason = string.IsNullOrEmpty(answer.Response.ReasonPhrase) ? "" : " " + answer.Response.ReasonPhrase;
         string text = (said.Text.Length == 0 ? "" : ": " + said.Text)
             + (status is 401 or 403 && answer.IsOwn ? who is null ? " (no credentials were sent)" : $" (the credentials of {who} were sent)" : "");
-        return new RegistryException(Reason(status, said.Codes), $"{RegistryAddress.Shown(answer.Address)} answered {status.ToString(CultureInfo.InvariantCulture)}{reason}{text}")
+        return new RegistryException(isRateLimit ? PullError.RateLimited : Reason(status, said.Codes), $"{RegistryAddress.Shown(answer.Address)} answered {status.ToString(CultureInfo.InvariantCulture)}{reason}{text}")
         {
             Status = answer.Status,
-            IsTransient = status is 408 or 425 or 429 || (status >= 500 && status is not (501 or 505)) || IsRateLimit(said.Codes),
-            RetryAfter = RetryAfter(answer.Response, clock),
+            IsTransient = isRateLimit || status is 408 or 425 || (status >= 500 && status is not (501 or 505)),
+            RetryAfter = wait,
         };
     }
 
     private static PullError Reason(int status, IReadOnlyList<string> codes) => status switch
     {
-        429 => PullError.RateLimited,
         >= 500 => PullError.Unavailable,
-        _ when IsRateLimit(codes) => PullError.RateLimited,
         401 => PullError.Unauthorized,
         403 => PullError.Denied,
         404 or 410 => PullError.NotFound,
@@ -36,9 +37,6 @@ internal static class Refused
         451 => PullError.Denied,
         _ => PullError.Unavailable,
     };
-
-    // distribution-spec, "Error Codes"; some registries send it with 403 or 400
-    private static bool IsRateLimit(IReadOnlyList<string> codes) => codes.Contains("TOOMANYREQUESTS");
 
     // A date is compared with the server's own, for at boot our clock may be years off.
     private static TimeSpan? RetryAfter(HttpResponseMessage response, TimeProvider clock)

@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Net;
 using System.Net.Http.Headers;
 
 namespace NativePull.Registry;
@@ -39,12 +40,12 @@ internal sealed class RegistryAuth(string registry, TokenSource source, Registry
         if (!challenges.Any(challenge => challenge.Is("Basic")))
         {
             string offered = challenges.Count == 0 ? "none" : string.Join(", ", challenges.Select(challenge => challenge.Scheme));
-            throw new RegistryException(PullError.Unauthorized, $"{RegistryAddress.Shown(asked)} answered 401 and offers no way to sign in that is known here (offered: {offered}; known: Bearer, Basic)");
+            throw Unauthorized(asked, $" and offers no way to sign in that is known here (offered: {offered}; known: Bearer, Basic)");
         }
 
         if (credential is null)
         {
-            throw new RegistryException(PullError.Unauthorized, $"{RegistryAddress.Shown(asked)} answered 401: it wants a user and password, and there are none for {registry}");
+            throw Unauthorized(asked, $": it wants a user and password, and there are none for {registry}");
         }
 
         var basic = new AuthenticationHeaderValue("Basic", credential.Encoded);
@@ -65,7 +66,7 @@ internal sealed class RegistryAuth(string registry, TokenSource source, Registry
     {
         if (!Uri.TryCreate(asked, bearer["realm"], out Uri? realm) || (realm.Scheme != Uri.UriSchemeHttps && realm.Scheme != Uri.UriSchemeHttp))
         {
-            throw new RegistryException(PullError.Unauthorized, $"{RegistryAddress.Shown(asked)} answered 401 with a realm that is no address: \"{bearer["realm"]}\"");
+            throw Unauthorized(asked, $" with a realm that is no address: \"{bearer["realm"]}\"");
         }
 
         string scope = bearer["scope"] ?? $"repository:{repository}:pull";
@@ -76,6 +77,9 @@ internal sealed class RegistryAuth(string registry, TokenSource source, Registry
         known[repository] = async stop => (await slot.GetAsync(null, stop)).Token.Header;
         return (got.Header, isNew);
     }
+
+    private static RegistryException Unauthorized(Uri asked, string why) =>
+        new(PullError.Unauthorized, $"{RegistryAddress.Shown(asked)} answered 401{why}") { Status = HttpStatusCode.Unauthorized };
 
     /// <summary>The place of one token, with room for one at a time to fetch it.</summary>
     private sealed class TokenSlot(Func<CancellationToken, Task<Token>> fetch, TimeProvider clock) : IDisposable

@@ -4,7 +4,7 @@ using NativePull.Oci;
 namespace NativePull.Registry;
 
 /// <summary>A manifest or index as it was sent: these bytes are what the digest names.</summary>
-/// <param name="MediaType">The document's own word, else the header's; "" where neither tells.</param>
+/// <param name="MediaType">The document's own word, else the header's, else what its shape tells; "" where neither tells.</param>
 internal sealed record FetchedManifest(string MediaType, Digest Digest, byte[] Content);
 
 /// <summary>Manifests and blobs of one registry: the pull half of the distribution API (distribution-spec, "Pull"). Safe for concurrent use.</summary>
@@ -36,8 +36,7 @@ internal sealed class RegistryClient(string registry, RegistryOptions options, I
         }
 
         // Docker-Content-Digest is not compared: many registries and mirrors send another than that of the bytes.
-        string? said = OciJson.MediaTypeOf(content, what);
-        return new FetchedManifest(said ?? header ?? "", byDigest ? expected : Digest.Of(content), content);
+        return new FetchedManifest(OciJson.MediaTypeOf(content, what, header) ?? header ?? "", byDigest ? expected : Digest.Of(content), content);
     }
 
     /// <summary>A blob to be held in memory: a config. Verified.</summary>

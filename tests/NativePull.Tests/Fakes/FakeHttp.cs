@@ -276,8 +276,12 @@ internal sealed class FakeHttp : IAsyncDisposable
     private static void Fill(FakeAnswer given, long offset, Span<byte> buffer)
     {
         buffer.Fill((byte)'+');
-        long own = Math.Clamp(given.Content.Length - offset, 0, buffer.Length);
-        given.Content.Read(offset, buffer[..(int)own]);
+        int own = (int)Math.Clamp(given.Content.Length - offset, 0, buffer.Length);
+        if (own > 0)
+        {
+            given.Content.Read(offset, buffer[..own]);
+        }
+
         if (given.Fault.WrongByteAt is { } wrong && wrong >= offset && wrong < offset + buffer.Length)
         {
             buffer[(int)(wrong - offset)] ^= 0xFF;

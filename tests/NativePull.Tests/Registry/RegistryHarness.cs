@@ -75,6 +75,12 @@ internal sealed class RegistryHarness : IAsyncDisposable
     /// <summary>Reported at once, on the caller's thread.</summary>
     internal sealed class NoticeList : List<RetryNotice>, IProgress<RetryNotice>
     {
-        public void Report(RetryNotice value) => Add(value);
+        internal Action? Reported { get; set; }
+
+        public void Report(RetryNotice value)
+        {
+            Add(value);
+            Reported?.Invoke();
+        }
     }
 }
