@@ -46,7 +46,7 @@ apt_sources() {
 apt-config dump | grep -E '^Acquire::(https?::|Check|Retries)' >"$work/apt.conf" || true
 
 list_tree='find . -xdev -mindepth 1 \( -path "./dev/*" -o -path "./proc/*" -o -path "./sys/*" -o -path "./var/lib/apt/lists/*" -o -path "./var/cache/apt/*"'
-list_tree+=' -o -path ./etc/resolv.conf -o -path ./etc/hostname -o -path ./etc/apt/apt.conf.d/99mmdebstrap \) -prune -o'
+list_tree+=' -o -path ./etc/resolv.conf -o -path ./etc/hostname -o -path "./etc/apt/apt.conf.d/*mmdebstrap" -o -path "./tmp/*" \) -prune -o'
 tar_layer=(tar --create --format=posix --numeric-owner --xattrs "--xattrs-include='*'" --no-recursion --null)
 
 # pack DIR LIST FILE : the entries that LIST names, NUL-ended and relative to DIR
@@ -58,7 +58,7 @@ base_and_packages() {
   say "installing $suite and then $more_packages"
   # the second layer begins where the list was taken; apt's package lists are only there inside the hooks
   # (tar says 1 for proc and sys, which are mounted there meanwhile and change while it looks)
-  run_quietly mmdebstrap --mode=root --variant=minbase --format=directory --include="$base_packages" --aptopt="$work/apt.conf" \
+  run_quietly mmdebstrap --mode=root --variant=minbase --format=directory --include="$base_packages" --aptopt="$work/apt.conf" --hook-dir=/usr/share/mmdebstrap/hooks/maybe-merged-usr \
     --customize-hook="cd \"\$1\" && $list_tree -printf '%P\\0' | LC_ALL=C sort -z >$work/before" \
     --customize-hook="cd \"\$1\" && { ${tar_layer[*]} --files-from=$work/before --file=$work/1.tar || [ \$? = 1 ]; } && sleep 0.1 && touch $work/moment && sleep 0.1" \
     --customize-hook="APT_CONFIG=\$MMDEBSTRAP_APT_CONFIG apt-get install --yes --no-install-recommends -o DPkg::Chroot-Directory=\"\$1\" $more_packages" \
