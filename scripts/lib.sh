@@ -44,3 +44,20 @@ run_quietly() {
   fi
   rm -f "$log"
 }
+
+# scratch_base MIB : a directory with that much room for trees of any kind; memory where there is enough of it
+scratch_base() {
+  local dir free
+  for dir in /dev/shm "${TMPDIR:-/tmp}" /var/tmp; do
+    free=$(df -Pm "$dir" 2>/dev/null | awk 'NR == 2 { print $4 }') || continue
+    if [ -w "$dir" ] && [ "${free:-0}" -ge "$1" ]; then echo "$dir"; return 0; fi
+  done
+  die "neither /dev/shm nor ${TMPDIR:-/tmp} nor /var/tmp has $1 MiB free"
+}
+
+# scratch_dir MIB : a new directory there
+scratch_dir() {
+  local base
+  base=$(scratch_base "$1") || exit 1
+  mktemp -d "$base/nativepull.XXXXXX"
+}
