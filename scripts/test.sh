@@ -22,16 +22,14 @@ finish() {
   if [ -n "${total:-}" ]; then
     passed=$((total - failed - skipped - not_run))
     skipped=$((skipped + not_run))
-    failed=$((failed + errors))
-    failed=$((failed + trouble))
+    failed=$((failed + errors + trouble))
     # a crash after the summary
     if [ "$status" != 0 ] && [ "$failed" = 0 ]; then failed=1; fi
   else
     passed=0 failed=1 skipped=0
   fi
   echo "$passed passed, $failed failed, $skipped skipped"
-  [ "$failed" = 0 ] && [ "$passed" -gt 0 ]
-  exit
+  if [ "$failed" = 0 ] && [ "$passed" -gt 0 ]; then exit 0; else exit 1; fi
 }
 
 # TOTAL ERRORS FAILED SKIPPED NOT_RUN of the last summary in the log
