@@ -67,8 +67,8 @@ internal sealed class FakeHttp : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         await stopping.CancelAsync();
-        listener.Dispose();
         await accepting;
+        listener.Dispose();
         await Task.WhenAll(connections);
         stopping.Dispose();
     }
@@ -82,7 +82,7 @@ internal sealed class FakeHttp : IAsyncDisposable
                 connections.Add(ConnectionAsync(await listener.AcceptTcpClientAsync(stopping.Token), number));
             }
         }
-        catch (Exception stopped) when (stopped is OperationCanceledException or SocketException or ObjectDisposedException)
+        catch (OperationCanceledException)
         {
             // the only way to end
         }
@@ -250,6 +250,8 @@ internal sealed class FakeHttp : IAsyncDisposable
 
             int count = (int)new[] { buffer.Length, length - sent, (fault.CutAfter ?? long.MaxValue) - sent, fault.StallAfter > sent ? fault.StallAfter.Value - sent : long.MaxValue }.Min();
             Fill(given, given.From + sent, buffer.AsSpan(0, count));
+            sent += count;
+            request.BytesSent = sent; // before the client can have them, so that a test may look as soon as it has
             if (chunked)
             {
                 await stream.WriteAsync(Encoding.ASCII.GetBytes($"{count:x}\r\n"), stopping.Token);
@@ -261,8 +263,6 @@ internal sealed class FakeHttp : IAsyncDisposable
                 await stream.WriteAsync("\r\n"u8.ToArray(), stopping.Token);
             }
 
-            sent += count;
-            request.BytesSent = sent;
         }
 
         if (chunked)

@@ -144,7 +144,7 @@ internal sealed partial class FakeRegistry : IAsyncDisposable
 
     private FakeAnswer? Answer(SeenRequest request, Func<SeenRequest, Fault, FakeAnswer> due)
     {
-        Fault fault = Faults.Take($"{request.Server} {request.Path}") ?? new Fault();
+        Fault fault = Faults.Take($"{request.Server} {request.Path}", request["Range"] is not null) ?? new Fault();
         lock (gate)
         {
             requests.Add(request);

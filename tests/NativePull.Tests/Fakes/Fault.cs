@@ -3,6 +3,9 @@ namespace NativePull.Tests.Fakes;
 /// <summary>What a server does wrong, or merely differently, with one answer. Members combine.</summary>
 internal sealed record Fault
 {
+    /// <summary>Only requests with a Range are met.</summary>
+    internal bool OnlyRanges { get; init; }
+
     /// <summary>Instead of the status due; its body is <see cref="Body"/>.</summary>
     internal int? Status { get; init; }
 
@@ -93,11 +96,11 @@ internal sealed class Faults
         }
     }
 
-    internal Fault? Take(string place)
+    internal Fault? Take(string place, bool hasRange)
     {
         lock (coming)
         {
-            int index = coming.FindIndex(entry => entry.Left > 0 && place.Contains(entry.Place, StringComparison.Ordinal));
+            int index = coming.FindIndex(entry => entry.Left > 0 && (hasRange || !entry.Fault.OnlyRanges) && place.Contains(entry.Place, StringComparison.Ordinal));
             if (index < 0)
             {
                 return null;

@@ -32,6 +32,7 @@ public sealed class BlobReaderTests
         ["206 from the start"] = [new Fault { CutAfter = 60_000 }, new Fault { RangeFrom = 0 }],
         ["206 of another total"] = [new Fault { CutAfter = 60_000 }, new Fault { ContentRange = "bytes 60000-199999/200001" }],
         ["206 of another end"] = [new Fault { CutAfter = 60_000 }, new Fault { ContentRange = "bytes 60000-100000/200000" }],
+        ["206 that ends before the end"] = [new Fault { CutAfter = 60_000 }, new Fault { ContentRange = "bytes 60000-100000/200000", ContentLength = 40_001, CutAfter = 40_001 }],
         ["206 in another unit"] = [new Fault { CutAfter = 60_000 }, new Fault { ContentRange = "lines 60000-199999/200000" }],
         ["206 without Content-Range"] = [new Fault { CutAfter = 60_000 }, new Fault { ContentRange = "" }],
         ["206 with nonsense"] = [new Fault { CutAfter = 60_000 }, new Fault { ContentRange = "bytes all" }],
@@ -68,6 +69,20 @@ public sealed class BlobReaderTests
 
         Assert.Equal([null, "bytes=123457-"], it.Fake.Requests.Select(request => request["Range"]));
         Assert.Equal([123_457, Size - 123_457], it.Fake.Requests.Select(request => request.BytesSent));
+    }
+
+    [Fact]
+    public async Task A_registry_that_answers_416_to_every_range_is_asked_for_the_whole()
+    {
+        await using var it = new RegistryHarness();
+        Descriptor blob = it.AddBlob(Size);
+        it.Fake.Faults.On("/blobs/", new Fault { OnlyRanges = true, Status = 416 }, times: 100);
+
+        byte[] read = await it.ReadBlobAsync(blob, offset: 60_000);
+
+        Assert.Equal(FakeContent.Generated(7, Size).ToArray()[60_000..], read);
+        Assert.Equal(["bytes=60000-", null], it.Fake.Requests.Select(request => request["Range"]));
+        Assert.Empty(it.Time.Waits);
     }
 
     [Theory]
