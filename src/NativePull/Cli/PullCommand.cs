@@ -77,6 +77,7 @@ internal static class PullCommand
         using Catalog catalog = Catalog.Open(layout, session.StoreOptions);
         ImagePuller puller = new(registry, blobs, layers, catalog, session.Reporter, TimeProvider.System);
         PullResult result = await puller.PullAsync(reference, pull, session.Token);
+        session.Reporter.Drain();
         Output.Result(session.Json ? ResultJson.Of(result) : reference.NameAt(result.Digest));
     }
 }

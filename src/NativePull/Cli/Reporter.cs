@@ -36,6 +36,7 @@ internal sealed class Reporter : IProgress<PullEvent>, IDisposable
     private readonly Thread writer;
     private readonly TransferMeter meter;
     private bool ending;
+    private bool writing;
 
     internal Reporter(ProgressMode mode, bool quiet, bool verbose, bool terminal, TimeProvider clock)
     {
@@ -91,6 +92,21 @@ internal sealed class Reporter : IProgress<PullEvent>, IDisposable
                 case PullEvent.Warning warning:
                     Always("warning: " + warning.Text);
                     break;
+            }
+        }
+    }
+
+    /// <summary>Lets what is waiting be written, within a limit of time, so that a result printed next comes after it.</summary>
+    internal void Drain()
+    {
+        lock (gate)
+        {
+            long since = clock.GetTimestamp();
+            meter.Stop();
+            Monitor.PulseAll(gate);
+            while ((lines.Count > 0 || writing) && !ending && clock.GetElapsedTime(since) < Farewell)
+            {
+                Monitor.Wait(gate, Redraw);
             }
         }
     }
@@ -157,6 +173,7 @@ internal sealed class Reporter : IProgress<PullEvent>, IDisposable
                 }
 
                 last = ending;
+                writing = true;
                 output.AddRange(lines);
                 lines.Clear();
                 if (bars && !last)
@@ -171,6 +188,12 @@ internal sealed class Reporter : IProgress<PullEvent>, IDisposable
             }
 
             drawn = Flush(output, drawing, drawn);
+            lock (gate)
+            {
+                writing = false;
+                Monitor.PulseAll(gate);
+            }
+
             if (last)
             {
                 return;

@@ -46,6 +46,9 @@ internal sealed class TransferMeter(TimeProvider clock)
         }
     }
 
+    /// <summary>Nothing moves any more.</summary>
+    internal void Stop() => active.Clear();
+
     /// <summary>One line a blob that is moving, and one for the whole; nothing where nothing moves.</summary>
     internal IReadOnlyList<string> Draw()
     {
