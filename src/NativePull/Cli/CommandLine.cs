@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.CommandLine.Parsing;
 
 namespace NativePull.Cli;
 
@@ -16,6 +17,12 @@ internal static class CommandLine
         {
             // one line, whatever the parser found; System.CommandLine itself would print its help and answer 1
             Output.Error($"{parsed.Errors[0].Message.TrimEnd('.')} (see nativepull {HelpPath(parsed)}--help)");
+            return ExitCode.Usage;
+        }
+
+        if (UnknownOption(parsed) is { } unknown)
+        {
+            Output.Error($"unknown option {unknown} (see nativepull {HelpPath(parsed)}--help)");
             return ExitCode.Usage;
         }
 
@@ -134,6 +141,11 @@ internal static class CommandLine
 
         return added.Count == 0 ? parsed : root.Parse([.. arguments.TakeWhile(word => word != "--"), .. added, .. arguments.SkipWhile(word => word != "--")], Configuration);
     }
+
+    // The parser takes what it does not know for an argument; no reference begins with a dash, and a directory that does can follow "--".
+    private static string? UnknownOption(ParseResult parsed) => parsed.Tokens
+        .TakeWhile(token => token.Type != TokenType.DoubleDash)
+        .FirstOrDefault(token => token.Type == TokenType.Argument && token.Value.Length > 1 && token.Value[0] == '-')?.Value;
 
     private static string HelpPath(ParseResult parsed) => parsed.CommandResult.Command is RootCommand ? "" : parsed.CommandResult.Command.Name + " ";
 }

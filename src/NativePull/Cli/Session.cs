@@ -46,9 +46,21 @@ internal sealed class Session : IDisposable
     {
         using Session session = new(parsed, options);
         List<(string? Text, PullException Failure)> failures = [];
+        // a call with one bad reference is a wrong call: nothing of it is done
+        List<(string Text, Reference Reference)> parsedReferences = [];
         foreach (string text in references)
         {
-            if (await session.TryAsync(async () => await work(session, Parse(text))) is { } failure)
+            if (!Reference.TryParse(text, out Reference? reference, out string? problem))
+            {
+                return session.Conclude([(text, new PullException(PullError.InvalidReference, $"reference \"{text}\": {problem}"))]);
+            }
+
+            parsedReferences.Add((text, reference));
+        }
+
+        foreach ((string text, Reference reference) in parsedReferences)
+        {
+            if (await session.TryAsync(() => work(session, reference)) is { } failure)
             {
                 failures.Add((text, failure));
             }
@@ -116,6 +128,11 @@ internal sealed class Session : IDisposable
 
     private int Conclude(IReadOnlyList<(string? Text, PullException Failure)> failures)
     {
+        if (parsed.GetValue(options.Verbose) && registries.Values.Any(client => client.UsedEmbeddedRoots))
+        {
+            Output.Error("this machine has no CA bundle; the built-in Mozilla roots were used");
+        }
+
         // after the bars are gone, so that the sentence is the last thing seen
         Reporter.Dispose();
         foreach ((string? text, PullException failure) in failures)
@@ -130,10 +147,6 @@ internal sealed class Session : IDisposable
 
         return failures.Count == 0 ? ExitCode.Done : ExitCode.Of(failures[0].Failure.Reason);
     }
-
-    private static Reference Parse(string text) => Reference.TryParse(text, out Reference? reference, out string? problem)
-        ? reference
-        : throw new PullException(PullError.InvalidReference, $"reference \"{text}\": {problem}");
 
     private string StorePath()
     {

@@ -1,0 +1,302 @@
+using System.Diagnostics;
+using System.Text.Json;
+using NativePull.Tests.Fakes;
+
+namespace NativePull.Tests.EndToEnd;
+
+/// <summary>Interrupted and lied-to pulls of the published executable: what is transferred again, what is kept, what the shell is told.</summary>
+public sealed class ResumeTests
+{
+    private const int LayerSize = 4_000_000;
+
+    /// <summary>One thing wrong with the answer for the layer's blob; all of it heals within the same run.</summary>
+    public static TheoryData<string> Healing => [.. Faults.Keys];
+
+    private static Dictionary<string, Fault> Faults => new()
+    {
+        ["cut in the middle"] = new Fault { CutAfter = 1_234_567 },
+        ["reset in the middle"] = new Fault { CutAfter = 2_000_001, Reset = true },
+        ["cut before the first byte"] = new Fault { CutAfter = 0 },
+        ["no answer at all"] = new Fault { NoAnswer = true },
+        ["500"] = new Fault { Status = 500 },
+        ["503 with Retry-After"] = new Fault { Status = 503, Headers = [("Retry-After", "0")] },
+        ["429 with Retry-After"] = new Fault { Status = 429, Headers = [("Retry-After", "0")] },
+        ["408"] = new Fault { Status = 408 },
+        ["shorter than promised, in chunks"] = new Fault { Chunked = true, MissingBytes = 999 },
+    };
+
+    [Theory]
+    [MemberData(nameof(Healing))]
+    public async Task A_passing_fault_heals_within_the_run_and_the_blob_is_whole(string fault)
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").RandomLayer("big", LayerSize).Publish();
+        registry.Faults.On($"blobs/{image.Layers[0].Digest}", Faults[fault]);
+        using TemporaryDirectory store = new();
+
+        BinaryResult result = await Binary.RunAsync("pull", image.Reference(), "--store", store["s"], "--rootfs", store["r"]);
+
+        result.Expect(0);
+        Assert.True(registry.Faults.AreMet);
+        Assert.Equal(LayerSize, new FileInfo(store["r/big"]).Length);
+        await AssertBlobAsync(store, image);
+    }
+
+    public static TheoryData<string> Ranges => [.. RangeFaults.Keys];
+
+    // What a server may do wrong with the range that continues a part.
+    private static Dictionary<string, Fault> RangeFaults => new()
+    {
+        ["everything with 200"] = new Fault { OnlyRanges = true, IgnoreRange = true },
+        ["a Content-Range that begins elsewhere"] = new Fault { OnlyRanges = true, ContentRange = "bytes 5-3999999/4000000" },
+        ["no Content-Range"] = new Fault { OnlyRanges = true, ContentRange = "" },
+        ["416"] = new Fault { OnlyRanges = true, Status = 416 },
+    };
+
+    [Theory]
+    [MemberData(nameof(Ranges))]
+    public async Task A_part_is_never_continued_with_bytes_from_elsewhere(string fault)
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").RandomLayer("big", LayerSize).Publish();
+        registry.Faults.On($"blobs/{image.Layers[0].Digest}", new Fault { CutAfter = 1_000_000 });
+        registry.Faults.On($"blobs/{image.Layers[0].Digest}", RangeFaults[fault]);
+        using TemporaryDirectory store = new();
+
+        BinaryResult result = await Binary.RunAsync("pull", image.Reference(), "--store", store["s"], "--rootfs", store["r"]);
+
+        result.Expect(0);
+        Assert.True(registry.Faults.AreMet);
+        await AssertBlobAsync(store, image);
+    }
+
+    [Fact]
+    public async Task A_cut_costs_one_more_request_at_the_exact_offset()
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").RandomLayer("big", LayerSize).Publish();
+        registry.Faults.On($"blobs/{image.Layers[0].Digest}", new Fault { CutAfter = 1_234_567 });
+        using TemporaryDirectory store = new();
+
+        (await Binary.RunAsync("pull", image.Reference(), "--store", store["s"])).Expect(0);
+
+        SeenRequest[] blobs = [.. registry.Requests.Where(request => request.Path.Contains(image.Layers[0].Digest.ToString(), StringComparison.Ordinal))];
+        Assert.Equal([null, "bytes=1234567-"], blobs.Select(request => request["Range"]));
+    }
+
+    [Fact]
+    public async Task After_kill_9_only_what_is_missing_is_transferred()
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").RandomLayer("big", LayerSize).Publish();
+        Fault stall = registry.Faults.On($"blobs/{image.Layers[0].Digest}", new Fault { StallAfter = 1_500_000 });
+        using TemporaryDirectory store = new();
+        string part = store[$"s/parts/sha256-{image.Layers[0].Digest.Hex}"];
+
+        using (Process pull = Binary.Start(null, Binary.File, ["pull", image.Reference(), "--store", store["s"], "--rootfs", store["r"]]))
+        {
+            await stall.Reached;
+            await UntilAsync(() => File.Exists(part) && new FileInfo(part).Length == 1_500_000);
+            pull.Kill();
+            await Binary.FinishAsync(pull);
+        }
+
+        stall.Release();
+        Assert.False(Directory.Exists(store["r"]));
+        BinaryResult again = await Binary.RunAsync("pull", image.Reference(), "--store", store["s"], "--rootfs", store["r"], "--json");
+
+        again.Expect(0);
+        using JsonDocument json = JsonDocument.Parse(again.Out);
+        JsonElement layer = json.RootElement.GetProperty("layers")[0];
+        Assert.Equal("resumed", layer.GetProperty("state").GetString());
+        Assert.Equal(1_500_000, layer.GetProperty("resumedFrom").GetInt64());
+        Assert.Equal(image.Layers[0].Size - 1_500_000, json.RootElement.GetProperty("bytes").GetProperty("downloaded").GetInt64());
+        Assert.Equal("bytes=1500000-", registry.Requests.Last(request => request.Path.Contains("blobs", StringComparison.Ordinal))["Range"]);
+        Assert.Empty(Directory.GetFileSystemEntries(store["s/parts"]));
+        Assert.DoesNotContain(Directory.GetFileSystemEntries(store.Path), path => Path.GetFileName(path).StartsWith('.'));
+        await AssertBlobAsync(store, image);
+    }
+
+    [Fact]
+    public async Task A_damaged_part_is_fetched_anew_within_the_same_run()
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").RandomLayer("big", LayerSize).Publish();
+        using TemporaryDirectory store = new();
+        // what a power cut leaves: the right length, other bytes
+        (await Binary.RunAsync("list", "--store", store["s"])).Expect(0);
+        Directory.CreateDirectory(store["s/parts"]);
+        await File.WriteAllTextAsync(store["s/oci-layout"], """{"imageLayoutVersion":"1.0.0"}""", TestContext.Current.CancellationToken);
+        await File.WriteAllBytesAsync(store[$"s/parts/sha256-{image.Layers[0].Digest.Hex}"], new byte[100_000], TestContext.Current.CancellationToken);
+
+        BinaryResult result = await Binary.RunAsync("pull", image.Reference(), "--store", store["s"], "--rootfs", store["r"], "--extract");
+
+        Assert.Contains("damaged", result.Expect(0).Error, StringComparison.Ordinal);
+        Assert.Equal(LayerSize, new FileInfo(store["r/big"]).Length);
+        await AssertBlobAsync(store, image);
+    }
+
+    public static TheoryData<string, int, string> Lies => new()
+    {
+        { "wrong byte", 6, "digest-mismatch" },
+        { "too long", 6, "size-mismatch" },
+        { "other length", 6, "size-mismatch" },
+    };
+
+    [Theory]
+    [MemberData(nameof(Lies))]
+    public async Task A_lying_registry_is_exit_6_and_the_next_pull_from_an_honest_one_works(string lie, int code, string reason)
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").RandomLayer("big", LayerSize).Publish();
+        registry.Faults.On(
+            $"blobs/{image.Layers[0].Digest}",
+            lie switch
+            {
+                "wrong byte" => new Fault { WrongByteAt = 3_000_000 },
+                "too long" => new Fault { ExtraBytes = 10, Chunked = true },
+                _ => new Fault { ContentLength = image.Layers[0].Size + 10, ExtraBytes = 10 },
+            });
+        using TemporaryDirectory store = new();
+        string[] pull = ["pull", image.Reference(), "--store", store["s"], "--rootfs", store["r"], "--json"];
+
+        BinaryResult lied = await Binary.RunAsync(pull);
+        bool published = Directory.Exists(store["r"]);
+        BinaryResult honest = await Binary.RunAsync(pull);
+
+        Assert.Contains($"\"reason\":\"{reason}\"", lied.Expect(code).Out, StringComparison.Ordinal);
+        Assert.False(published);
+        honest.Expect(0);
+        await AssertBlobAsync(store, image);
+    }
+
+    [Fact]
+    public async Task A_long_Retry_After_is_an_immediate_exit_5_that_reports_it()
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").Layer(("f", [1])).Publish();
+        registry.Faults.On("manifests/latest", new Fault { Status = 429, Headers = [("Retry-After", "3600")] });
+        using TemporaryDirectory store = new();
+
+        BinaryResult result = await Binary.RunAsync("pull", image.Reference(), "--store", store["s"], "--json");
+
+        Assert.Contains("\"reason\":\"rate-limited\"", result.Expect(5).Out, StringComparison.Ordinal);
+        Assert.Contains("\"retryAfterSeconds\":3600", result.Out, StringComparison.Ordinal);
+        Assert.Single(registry.Requests);
+    }
+
+    [Fact]
+    public async Task A_stalled_transfer_is_dropped_and_continued()
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").RandomLayer("big", LayerSize).Publish();
+        registry.Faults.On($"blobs/{image.Layers[0].Digest}", new Fault { StallAfter = 1_000_000 });
+        using TemporaryDirectory store = new();
+
+        BinaryResult result = await Binary.RunAsync("pull", image.Reference(), "--store", store["s"], "--stall-timeout", "300ms");
+
+        result.Expect(0);
+        await AssertBlobAsync(store, image);
+    }
+
+    [Theory]
+    [InlineData("INT", 130, "interrupted")]
+    [InlineData("TERM", 143, "terminated")]
+    public async Task A_signal_ends_the_pull_with_its_code_keeps_the_part_and_removes_staging(string signal, int code, string reason)
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").RandomLayer("big", LayerSize).Publish();
+        Fault stall = registry.Faults.On($"blobs/{image.Layers[0].Digest}", new Fault { StallAfter = 2_000_000 });
+        using TemporaryDirectory store = new();
+        using Process pull = Binary.Start(null, Binary.File, ["pull", image.Reference(), "--store", store["s"], "--rootfs", store["r"], "--extract", "--json"]);
+        await stall.Reached;
+        string part = store[$"s/parts/sha256-{image.Layers[0].Digest.Hex}"];
+        await UntilAsync(() => File.Exists(part) && new FileInfo(part).Length == 2_000_000);
+
+        await Binary.ProgramAsync("kill", $"-{signal}", pull.Id.ToString(System.Globalization.CultureInfo.InvariantCulture));
+        BinaryResult ended = await Binary.FinishAsync(pull);
+        stall.Release();
+
+        Assert.Contains($"\"reason\":\"{reason}\"", ended.Expect(code).Out, StringComparison.Ordinal);
+        Assert.Equal(2_000_000, new FileInfo(part).Length);
+        Assert.Equal(["s"], Directory.GetFileSystemEntries(store.Path).Select(Path.GetFileName));
+        Assert.Empty(Directory.GetFileSystemEntries(store["s/layers/sha256"]));
+    }
+
+    [Fact]
+    public async Task Two_processes_pulling_the_same_image_fetch_each_blob_once()
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").RandomLayer("big", LayerSize).RandomLayer("other", 1_000_000).Publish();
+        Fault stall = registry.Faults.On($"blobs/{image.Layers[0].Digest}", new Fault { StallAfter = 1_000_000 });
+        using TemporaryDirectory store = new();
+        string[] command = ["pull", image.Reference(), "--store", store["s"]];
+
+        using Process first = Binary.Start(null, Binary.File, [.. command, "--rootfs", store["r1"]]);
+        await stall.Reached;
+        using Process second = Binary.Start(null, Binary.File, [.. command, "--rootfs", store["r2"]]);
+        await UntilAsync(() => registry.Requests.Count(request => request.Path.EndsWith("/manifests/latest", StringComparison.Ordinal)) == 2);
+        stall.Release();
+        BinaryResult[] results = await Task.WhenAll(Binary.FinishAsync(first), Binary.FinishAsync(second));
+
+        Assert.All(results, result => result.Expect(0));
+        Assert.All(image.Layers, layer => Assert.Single(registry.Requests, request => request.Path.Contains(layer.Digest.ToString(), StringComparison.Ordinal)));
+        Assert.Equal(await File.ReadAllBytesAsync(store["r1/big"], TestContext.Current.CancellationToken), await File.ReadAllBytesAsync(store["r2/big"], TestContext.Current.CancellationToken));
+    }
+
+    [Fact]
+    public async Task One_token_serves_every_request_of_a_pull()
+    {
+        await using FakeRegistry registry = new FakeRegistry { Auth = new FakeAuth(), HasStorage = true }.Start();
+        FakeImage image = new(registry, "a/b");
+        for (int i = 0; i < 20; i++)
+        {
+            image.RandomLayer($"f{i}", 1000 + i);
+        }
+
+        image.Publish(withIndex: true);
+        using TemporaryDirectory store = new();
+
+        (await Binary.RunAsync("pull", image.Reference(), "--store", store["s"])).Expect(0);
+
+        Assert.Single(registry.RequestsOf("token"));
+        Assert.All(registry.RequestsOf("cdn"), request => Assert.Null(request["Authorization"]));
+        Assert.Equal(20, registry.RequestsOf("cdn").Count);
+    }
+
+    [Fact]
+    public async Task The_same_pull_again_asks_for_one_manifest_by_tag_and_for_nothing_by_digest()
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").RandomLayer("f", 1000).Publish(withIndex: true);
+        using TemporaryDirectory store = new();
+        string[] pull = ["pull", image.Reference(), "--store", store["s"], "--rootfs", store["r"], "--extract"];
+        (await Binary.RunAsync(pull)).Expect(0);
+        int before = registry.Requests.Count;
+
+        (await Binary.RunAsync(pull)).Expect(0);
+        int byTag = registry.Requests.Count - before;
+        (await Binary.RunAsync("pull", $"{registry.Address}/a/b@{image.Digest}", "--store", store["s"])).Expect(0);
+
+        Assert.Equal(1, byTag);
+        Assert.Equal(before + 1, registry.Requests.Count);
+    }
+
+    private static async Task AssertBlobAsync(TemporaryDirectory store, FakeImage image)
+    {
+        foreach (NativePull.Oci.Descriptor layer in image.Layers)
+        {
+            byte[] content = await File.ReadAllBytesAsync(store[$"s/blobs/sha256/{layer.Digest.Hex}"], TestContext.Current.CancellationToken);
+            Assert.True(layer.Digest.Matches(content));
+        }
+    }
+
+    // Waits for a state of another process; the test's own time limit ends a wait that is in vain.
+    private static async Task UntilAsync(Func<bool> reached)
+    {
+        while (!reached())
+        {
+            await Task.Delay(10, TestContext.Current.CancellationToken);
+        }
+    }
+}
