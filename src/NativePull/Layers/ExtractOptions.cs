@@ -33,6 +33,47 @@ internal enum DevicePolicy
     Fail,
 }
 
+/// <summary>Whose files are.</summary>
+internal enum OwnershipPolicy
+{
+    /// <summary>The archive's numbers; what only root may set is counted where this process is not root.</summary>
+    Keep,
+
+    /// <summary>Everything belongs to this process.</summary>
+    Squash,
+
+    /// <summary>The archive's numbers through <see cref="ExtractOptions.UidMap"/> and <see cref="ExtractOptions.GidMap"/>.</summary>
+    Map,
+
+    /// <summary>Everything belongs to this process; the archive's owner and mode go into the attribute <c>user.containers.override_stat</c>.</summary>
+    OverrideStat,
+}
+
+/// <summary>How an overlay layer writes removal (Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories", "userxattr").</summary>
+internal enum WhiteoutStyle
+{
+    /// <summary>Device 0:0 and <c>trusted.overlay.*</c>, for mounts by root.</summary>
+    Overlay,
+
+    /// <summary><c>user.overlay.*</c>, for mounts with <c>userxattr</c> in a user namespace.</summary>
+    OverlayUser,
+}
+
+/// <summary>A run of owner numbers (user_namespaces(7), "uid_map"): <paramref name="Count"/> of them from <paramref name="Container"/> become those from <paramref name="Host"/>.</summary>
+internal readonly record struct IdRange(uint Container, uint Host, uint Count);
+
+/// <summary>What one archive may ask of this machine before it is refused as LimitPassed.</summary>
+internal sealed record LayerLimits
+{
+    /// <summary>Members of one layer; real images stay below a million.</summary>
+    internal long MaximumEntries { get; init; } = 10_000_000;
+
+    /// <summary>Bytes of files' content of one layer; null: what the target's file system has free.</summary>
+    internal long? MaximumUnpacked { get; init; }
+
+    internal TarLimits Tar { get; init; } = new();
+}
+
 /// <summary>How layers become files.</summary>
 internal sealed record ExtractOptions
 {
@@ -42,10 +83,17 @@ internal sealed record ExtractOptions
 
     internal DevicePolicy Devices { get; init; } = DevicePolicy.Make;
 
-    /// <summary>Members of one layer; real images stay below a million.</summary>
-    internal long MaximumEntries { get; init; } = 10_000_000;
+    internal OwnershipPolicy Ownership { get; init; } = OwnershipPolicy.Keep;
 
-    internal TarLimits Tar { get; init; } = new();
+    /// <summary>For <see cref="OwnershipPolicy.Map"/>; a number in no range is an error.</summary>
+    internal IReadOnlyList<IdRange> UidMap { get; init; } = [];
+
+    /// <inheritdoc cref="UidMap"/>
+    internal IReadOnlyList<IdRange> GidMap { get; init; } = [];
+
+    internal WhiteoutStyle Whiteouts { get; init; } = WhiteoutStyle.Overlay;
+
+    internal LayerLimits Limits { get; init; } = new();
 
     /// <summary>Whether openat2(2) may be used; off, names are walked one handle at a time.</summary>
     internal bool KernelResolution { get; init; } = true;

@@ -27,7 +27,7 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options) :
     /// <exception cref="IOException">The file system's refusals; HResult is errno.</exception>
     internal void Apply(Stream tar, CancellationToken token)
     {
-        TarReader reader = new(tar, options.Tar);
+        TarReader reader = new(tar, options.Limits.Tar);
         byte[] buffer = ArrayPool<byte>.Shared.Rent(BufferSize);
         try
         {
@@ -35,9 +35,9 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options) :
             while (reader.MoveNext())
             {
                 token.ThrowIfCancellationRequested();
-                if (++Report.Entries > options.MaximumEntries)
+                if (++Report.Entries > options.Limits.MaximumEntries)
                 {
-                    throw new PullException(PullError.LimitPassed, $"archive: more than {options.MaximumEntries.ToString(CultureInfo.InvariantCulture)} entries");
+                    throw new PullException(PullError.LimitPassed, $"archive: more than {options.Limits.MaximumEntries.ToString(CultureInfo.InvariantCulture)} entries");
                 }
 
                 ApplyEntry(reader, buffer, token);
