@@ -46,14 +46,14 @@ END
   die "the registry did not answer within 20 s"
 }
 
-# answers HOST:PORT : the API's version check says 200
+# answers HOST:PORT : the API's version check says 200, or 401 where the environment sets an authentication (REGISTRY_AUTH…)
 answers() {
   local status
   (
     exec 3<>"/dev/tcp/${1%:*}/${1##*:}"
     printf 'GET /v2/ HTTP/1.0\r\nHost: %s\r\n\r\n' "$1" >&3
     read -r -t 5 status <&3
-    [[ $status == *' 200 '* ]]
+    [[ $status == *' 200 '* || $status == *' 401 '* ]]
   ) 2>/dev/null
 }
 
