@@ -163,17 +163,29 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options) :
 
         Failure.ThrowIf(errno, "open", path);
         using SafeFileHandle file = created!;
-        int read;
-        while ((read = reader.ReadContent(buffer)) > 0)
-        {
-            token.ThrowIfCancellationRequested();
-            Failure.ThrowIf(Libc.WriteAll(file, buffer.AsSpan(0, read)), "write", path);
-            Report.Bytes += read;
-        }
-
+        WriteContent(file, reader, path, buffer, token);
         TarEntry entry = reader.Current;
         Metadata.Apply(file, entry, entry.Mode, path);
         Failure.ThrowIf(Libc.SetTimes(file, entry.Modified.Seconds, entry.Modified.Nanoseconds), "futimens", path);
+    }
+
+    // Holes of a sparse file are never written, so they stay holes.
+    private void WriteContent(SafeFileHandle file, TarReader reader, byte[] path, byte[] buffer, CancellationToken token)
+    {
+        long end = 0;
+        int read;
+        while ((read = reader.ReadContent(buffer, out long position)) > 0)
+        {
+            token.ThrowIfCancellationRequested();
+            Failure.ThrowIf(Libc.WriteAll(file, buffer.AsSpan(0, read), position), "write", path);
+            end = position + read;
+            Report.Bytes += read;
+        }
+
+        if (reader.Current.Size > end)
+        {
+            Failure.ThrowIf(Libc.SetLength(file, reader.Current.Size), "ftruncate", path);
+        }
     }
 
     private void MakeHardLink(TouchedDirectory parent, byte[] name, TarEntry entry, byte[] path)

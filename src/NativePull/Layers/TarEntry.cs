@@ -35,8 +35,11 @@ internal sealed class TarEntry
 
     internal uint Gid { get; init; }
 
-    /// <summary>Bytes of content that follow; 0 for all but files.</summary>
+    /// <summary>Length of the file, holes included; 0 for all but files.</summary>
     internal long Size { get; init; }
+
+    /// <summary>Bytes of content in the archive: <see cref="Size"/> without the holes of a sparse file.</summary>
+    internal long DataSize { get; init; }
 
     internal uint DeviceMajor { get; init; }
 
@@ -47,12 +50,21 @@ internal sealed class TarEntry
     internal IReadOnlyList<TarXattr> Xattrs { get; init; } = [];
 }
 
-/// <summary>Bounds of what headers may make a reader hold in memory.</summary>
+/// <summary>Bounds of what headers may make a reader hold in memory. Passing one is LimitPassed.</summary>
 internal sealed record TarLimits
 {
-    /// <summary>Bytes of one pax header; the kernel takes 64 KiB of an attribute, and a few of them fit.</summary>
+    /// <summary>Bytes of one pax header, as Go's reader, which most layers must please; the kernel keeps 64 KiB of an attribute, so several fit.</summary>
     internal int MaximumPax { get; init; } = 1024 * 1024;
 
-    /// <summary>Bytes of one GNU long name or link.</summary>
+    /// <summary>Bytes of one name or link target, however it is written; sixteen times what Linux takes in one call, since names are walked in parts.</summary>
     internal int MaximumName { get; init; } = 64 * 1024;
+
+    /// <summary>Components of one name; twice what fits into a path that Linux takes in one call.</summary>
+    internal int MaximumDepth { get; init; } = 4096;
+
+    /// <summary>Extended attributes of one member; real files have a handful.</summary>
+    internal int MaximumXattrs { get; init; } = 256;
+
+    /// <summary>Runs of data in one sparse file, 16 bytes each while it is read; Go's bound, and a hole every 16 KiB of a file of 16 GiB.</summary>
+    internal int MaximumSparseRuns { get; init; } = 1024 * 1024;
 }

@@ -19,8 +19,11 @@ internal readonly ref struct TarHeader(ReadOnlySpan<byte> block)
 
     internal byte TypeFlag => block[156];
 
-    /// <summary>The directory part of a long ustar name; GNU's own format keeps times there, star's cuts it short.</summary>
-    internal ReadOnlySpan<byte> Prefix => !block.Slice(257, 6).SequenceEqual("ustar\0"u8) ? default
+    /// <summary>Prefix and name.</summary>
+    internal byte[] FullName => Prefix.Length == 0 ? Name.ToArray() : [.. Prefix, (byte)'/', .. Name];
+
+    // The directory part of a long ustar name; GNU's own format keeps times there, star's cuts it short.
+    private ReadOnlySpan<byte> Prefix => !block.Slice(257, 6).SequenceEqual("ustar\0"u8) ? default
         : block.Slice(508, 4).SequenceEqual("tar\0"u8) ? Text(345, 131)
         : Text(345, 155);
 
@@ -33,7 +36,10 @@ internal readonly ref struct TarHeader(ReadOnlySpan<byte> block)
 
     internal long Gid => Number(116, 8, "gid");
 
-    internal long Size => Number(124, 12, "size");
+    internal long Size => Length(124, "size");
+
+    /// <summary>Length with holes of GNU's sparse file.</summary>
+    internal long RealSize => Length(483, "real size");
 
     internal long Modified => Number(136, 12, "mtime");
 
@@ -41,9 +47,47 @@ internal readonly ref struct TarHeader(ReadOnlySpan<byte> block)
 
     internal long DeviceMinor => Number(337, 8, "devminor");
 
-    /// <summary>The sum of all bytes with the checksum field as spaces; some old tars added signed bytes.</summary>
-    /// <exception cref="PullException">Malformed.</exception>
+    /// <summary>Whether the checksum is right.</summary>
+    internal bool IsValid => TryNumber(block.Slice(148, 8), out long stored) && Sums() is var (unsigned, signed) && (stored == unsigned || stored == signed);
+
+    /// <exception cref="PullException">Malformed: the checksum is wrong.</exception>
     internal void Verify()
+    {
+        if (!IsValid)
+        {
+            ReadOnlySpan<byte> field = block.Slice(148, 8);
+            throw new PullException(
+                PullError.Malformed,
+                $"archive: header checksum: expected {(TryNumber(field, out long stored) ? Octal(stored) : $"\"{TarText.Show(field)}\"")}, got {Octal(Sums().Unsigned)}");
+        }
+    }
+
+    /// <summary>The runs of GNU's sparse file that stand in its header; true where blocks with more follow.</summary>
+    /// <exception cref="PullException">Malformed, LimitPassed.</exception>
+    internal bool AddSparseRuns(SparseMap map)
+    {
+        AddRuns(block.Slice(386, 4 * 24), map);
+        return block[482] != 0;
+    }
+
+    /// <summary>The runs in a block after such a header; true where one more follows.</summary>
+    /// <exception cref="PullException">Malformed, LimitPassed.</exception>
+    internal static bool AddExtendedRuns(ReadOnlySpan<byte> extension, SparseMap map)
+    {
+        AddRuns(extension[..(21 * 24)], map);
+        return extension[21 * 24] != 0;
+    }
+
+    private static void AddRuns(ReadOnlySpan<byte> runs, SparseMap map)
+    {
+        for (; runs.Length > 0 && runs[0] != 0; runs = runs[24..])
+        {
+            map.Add(Number(runs[..12], "sparse offset"), Number(runs[12..24], "sparse length"));
+        }
+    }
+
+    // The sum of all bytes with the checksum field as spaces; some old tars added signed bytes.
+    private (long Unsigned, long Signed) Sums()
     {
         long unsigned = 8 * ' ';
         long signed = unsigned;
@@ -56,13 +100,7 @@ internal readonly ref struct TarHeader(ReadOnlySpan<byte> block)
             }
         }
 
-        long stored = Number(148, 8, "checksum");
-        if (stored != unsigned && stored != signed)
-        {
-            throw new PullException(
-                PullError.Malformed,
-                $"archive: header checksum: expected {Octal(stored)}, got {Octal(unsigned)}");
-        }
+        return (unsigned, signed);
     }
 
     private ReadOnlySpan<byte> Text(int start, int length)
@@ -72,43 +110,55 @@ internal readonly ref struct TarHeader(ReadOnlySpan<byte> block)
         return end < 0 ? field : field[..end];
     }
 
-    // Octal digits between spaces and NULs, or GNU's big-endian two's complement, marked by the first bit.
-    private long Number(int start, int length, string what)
+    private long Length(int start, string what)
     {
-        ReadOnlySpan<byte> field = block.Slice(start, length);
+        long length = Number(start, 12, what);
+        return length >= 0
+            ? length
+            : throw new PullException(PullError.Malformed, $"archive: {what} field is {length.ToString(CultureInfo.InvariantCulture)}");
+    }
+
+    private long Number(int start, int length, string what) => Number(block.Slice(start, length), what);
+
+    private static long Number(ReadOnlySpan<byte> field, string what) => TryNumber(field, out long value)
+        ? value
+        : throw new PullException(PullError.Malformed, $"archive: {what} field is \"{TarText.Show(field)}\", expected octal digits or a number of 63 bits");
+
+    // Octal digits between spaces and NULs, or GNU's big-endian two's complement, marked by the first bit.
+    private static bool TryNumber(ReadOnlySpan<byte> field, out long value)
+    {
+        value = 0;
         if ((field[0] & 0x80) != 0)
         {
-            return Binary(field, what);
+            return TryBinary(field, out value);
         }
 
         ReadOnlySpan<byte> digits = field.TrimStart(" \0"u8);
         int end = digits.IndexOfAny((byte)' ', (byte)0);
         digits = end < 0 ? digits : digits[..end];
-        long value = 0;
         foreach (byte digit in digits)
         {
             if (digit is < (byte)'0' or > (byte)'7')
             {
-                throw new PullException(PullError.Malformed, $"archive: {what} field is \"{TarText.Show(field)}\", expected octal digits");
+                return false;
             }
 
             value = (value << 3) | (uint)(digit - '0');
         }
 
-        return value;
+        return true;
     }
 
-    private static long Binary(ReadOnlySpan<byte> field, string what)
+    private static bool TryBinary(ReadOnlySpan<byte> field, out long value)
     {
         // the mark is not part of the number; with the sign bit (0x40) the rest is negative
         Span<byte> wide = stackalloc byte[16];
         wide.Fill((field[0] & 0x40) != 0 ? (byte)0xff : (byte)0);
         field.CopyTo(wide[(16 - field.Length)..]);
         wide[16 - field.Length] = (byte)((field[0] & 0x40) != 0 ? field[0] | 0x80 : field[0] & 0x7f);
-        Int128 value = BinaryPrimitives.ReadInt128BigEndian(wide);
-        return value >= long.MinValue && value <= long.MaxValue
-            ? (long)value
-            : throw new PullException(PullError.Malformed, $"archive: {what} field is out of range");
+        Int128 number = BinaryPrimitives.ReadInt128BigEndian(wide);
+        value = unchecked((long)number);
+        return value == number;
     }
 
     private static string Octal(long number) => "0" + Convert.ToString(number, 8).ToString(CultureInfo.InvariantCulture);

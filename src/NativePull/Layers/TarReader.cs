@@ -4,27 +4,30 @@ namespace NativePull.Layers;
 
 /// <summary>
 /// An archive as its members, in order: v7, ustar, pax and GNU, recognised member by member. What is promised by a header and not there is
-/// Malformed; the end marker may be missing at a member's border. Bytes after the end are left to the caller.
+/// Malformed; the end marker may be missing at a member's border. What follows the end marker is left to the caller.
 /// </summary>
 internal sealed class TarReader(Stream tar, TarLimits limits)
 {
     private readonly byte[] block = new byte[TarHeader.BlockSize];
-    private PaxRecords global = new();
+    private PaxRecords global = new(limits);
     private TarEntry? current;
+    private SparseMap? map;
+    private int run;
+    private long runDone;
     private long contentLeft;
-    private long paddingLeft;
+    private int padding;
+    private long doubtful;
+    private bool ready;
     private bool ended;
 
     /// <summary>The member that the last <see cref="MoveNext"/> found.</summary>
     internal TarEntry Current => current ?? throw new InvalidOperationException("there is no current entry");
 
     /// <summary>Goes to the next member, past what was not read of this one. False at the end.</summary>
-    /// <exception cref="PullException">Malformed, LimitPassed, Unsupported (a sparse file).</exception>
+    /// <exception cref="PullException">Malformed, LimitPassed, Unsupported.</exception>
     internal bool MoveNext()
     {
-        Skip(contentLeft + paddingLeft);
-        contentLeft = paddingLeft = 0;
-        current = null;
+        FinishCurrent();
         PaxRecords? local = null;
         byte[]? longName = null;
         byte[]? longLink = null;
@@ -34,22 +37,26 @@ internal sealed class TarReader(Stream tar, TarLimits limits)
             TarHeader header = new(block);
             switch (header.TypeFlag)
             {
+                // 'X' is what Sun called it before POSIX did
                 case (byte)'x' or (byte)'X':
-                    local = PaxRecords.Parse(ReadMetadata(header.Size, limits.MaximumPax, "pax header"));
+                    local = PaxRecords.Parse(ReadMetadata(header.Size, limits.MaximumPax, "pax header"), limits);
                     break;
                 case (byte)'g':
-                    global = global.With(PaxRecords.Parse(ReadMetadata(header.Size, limits.MaximumPax, "global pax header")));
+                    global = global.With(PaxRecords.Parse(ReadMetadata(header.Size, limits.MaximumPax, "global pax header"), limits));
                     break;
                 case (byte)'L':
-                    longName = UpToNul(ReadMetadata(header.Size, limits.MaximumName, "long name"));
+                    longName = UpToNul(ReadMetadata(header.Size, limits.MaximumName + 1, "long name"));
                     break;
                 case (byte)'K':
-                    longLink = UpToNul(ReadMetadata(header.Size, limits.MaximumName, "long link name"));
+                    longLink = UpToNul(ReadMetadata(header.Size, limits.MaximumName + 1, "long link name"));
+                    break;
+                case (byte)'V':
+                    // the name of the archive, as GNU's --label writes it; no file
+                    Skip(header.Size);
+                    SkipPadding(PaddingOf(header.Size));
                     break;
                 default:
-                    current = Resolve(header, local is null ? global : global.With(local), longName, longLink);
-                    contentLeft = current.Size;
-                    paddingLeft = PaddingOf(current.Size);
+                    Begin(header, new TarMember(header, local ?? new PaxRecords(limits), global, longName, longLink, limits));
                     return true;
             }
         }
@@ -62,110 +69,183 @@ internal sealed class TarReader(Stream tar, TarLimits limits)
         return false;
     }
 
-    /// <summary>Content of the current file; 0 at its end.</summary>
+    /// <summary>The next bytes of the current file; 0 at its end. Holes are passed over.</summary>
+    /// <param name="position">Where in the file they belong.</param>
     /// <exception cref="PullException">Malformed: the archive ends inside.</exception>
-    internal int ReadContent(Span<byte> buffer)
+    internal int ReadContent(Span<byte> buffer, out long position)
     {
+        position = 0;
         if (contentLeft == 0 || buffer.Length == 0)
         {
             return 0;
         }
 
-        int read = tar.Read(buffer[..(int)Math.Min(buffer.Length, contentLeft)]);
+        long longest = contentLeft;
+        if (map is not null)
+        {
+            if (runDone == map[run].Length)
+            {
+                run++;
+                runDone = 0;
+            }
+
+            position = map[run].Offset + runDone;
+            longest = map[run].Length - runDone;
+        }
+        else
+        {
+            position = Current.Size - contentLeft;
+        }
+
+        int read = tar.Read(buffer[..(int)Math.Min(buffer.Length, longest)]);
         if (read == 0)
         {
             throw Truncated();
         }
 
         contentLeft -= read;
+        runDone += read;
         return read;
     }
 
-    // False at the end marker, or where the stream ends at a border.
+    private void Begin(TarHeader header, TarMember member)
+    {
+        long stored = member.StoredSize;
+        padding = PaddingOf(stored);
+        map = null;
+        run = 0;
+        runDone = 0;
+        if (!member.HasContent)
+        {
+            doubtful = stored;
+            current = member.ToEntry(0, 0);
+            return;
+        }
+
+        long size = stored;
+        if (member.IsOldSparse)
+        {
+            size = header.RealSize;
+            map = ReadOldMap(header);
+        }
+        else if (member.IsSparse)
+        {
+            size = member.RealSize ?? throw new PullException(PullError.Malformed, $"archive: sparse file {TarText.Show(member.Name)} has no size");
+            map = member.HasMapInContent ? ReadMapInContent(ref stored) : member.Map;
+        }
+
+        map?.Check(size, stored, member.Name);
+        contentLeft = stored;
+        current = member.ToEntry(size, stored);
+    }
+
+    // What has no content has none whatever its size field says: so read Go, whose writers make most layers, GNU tar and POSIX's text. But pax -o
+    // linkdata, star and some old writers do store a hard link's content, and GNU's dump directories have a list of names. So the size is believed
+    // where, without it, the next block would be no header; an archive that Go can read is then read as Go reads it.
+    private void FinishCurrent()
+    {
+        Skip(contentLeft);
+        contentLeft = 0;
+        if (doubtful > 0 && ReadBlock())
+        {
+            TarHeader next = new(block);
+            if (next.IsZero || next.IsValid)
+            {
+                ready = true;
+                padding = 0;
+            }
+            else
+            {
+                Skip(Math.Max(0, doubtful - TarHeader.BlockSize));
+                padding = doubtful <= TarHeader.BlockSize ? 0 : padding;
+            }
+        }
+
+        doubtful = 0;
+        current = null;
+        SkipPadding(padding);
+        padding = 0;
+    }
+
+    // False at the end marker, or where the stream ends at a border. A second zero block may be missing there too.
     private bool ReadHeader()
     {
-        int zeroBlocks = 0;
-        while (!ended)
+        if (!NextBlock())
         {
-            int filled = tar.ReadAtLeast(block, TarHeader.BlockSize, throwOnEndOfStream: false);
-            if (filled == 0)
+            return false;
+        }
+
+        TarHeader header = new(block);
+        if (!header.IsZero)
+        {
+            header.Verify();
+            return true;
+        }
+
+        if (NextBlock() && !new TarHeader(block).IsZero)
+        {
+            // Go refuses it, GNU tar stops with a warning: going on or stopping would each be a guess about what belongs to the tree
+            throw new PullException(PullError.Malformed, "archive: one zero block between members, where two end the archive");
+        }
+
+        ended = true;
+        return false;
+    }
+
+    private bool NextBlock()
+    {
+        bool has = ready || ReadBlock();
+        ready = false;
+        return has;
+    }
+
+    private bool ReadBlock()
+    {
+        if (ended)
+        {
+            return false;
+        }
+
+        int filled = tar.ReadAtLeast(block, TarHeader.BlockSize, throwOnEndOfStream: false);
+        ended = filled == 0;
+        return filled is 0 or TarHeader.BlockSize ? !ended : throw Truncated();
+    }
+
+    // GNU's 'S': four runs in the header, 21 in each block that follows while the one before says so.
+    private SparseMap ReadOldMap(TarHeader header)
+    {
+        SparseMap runs = new(limits.MaximumSparseRuns);
+        bool more = header.AddSparseRuns(runs);
+        while (more)
+        {
+            more = ReadBlock() ? TarHeader.AddExtendedRuns(block, runs) : throw Truncated();
+        }
+
+        return runs;
+    }
+
+    // GNU's 1.0: the number of runs, then offsets and lengths, a decimal number a line, padded to a block, all of it counted in the member's size.
+    private SparseMap ReadMapInContent(ref long stored)
+    {
+        SparseMapText text = new(limits.MaximumSparseRuns);
+        do
+        {
+            if (stored < TarHeader.BlockSize)
             {
-                ended = true;
-                break;
+                throw new PullException(PullError.Malformed, "archive: sparse map is longer than its member");
             }
 
-            if (filled < TarHeader.BlockSize)
+            if (!ReadBlock())
             {
                 throw Truncated();
             }
 
-            TarHeader header = new(block);
-            if (!header.IsZero)
-            {
-                header.Verify();
-                return true;
-            }
-
-            ended = ++zeroBlocks == 2;
+            stored -= TarHeader.BlockSize;
         }
+        while (text.Add(block));
 
-        return false;
+        return text.Map;
     }
-
-    private static TarEntry Resolve(TarHeader header, PaxRecords pax, byte[]? longName, byte[]? longLink)
-    {
-        byte[] name = pax.Bytes("path") ?? longName ?? Join(header.Prefix, header.Name);
-        if (pax.IsSparse || header.TypeFlag == 'S')
-        {
-            throw new PullException(PullError.Unsupported, $"archive: {TarText.Show(name)} is a sparse file, which is not supported");
-        }
-
-        TarEntryKind kind = KindOf(header.TypeFlag, name);
-        long size = kind == TarEntryKind.File ? pax.Number("size") ?? header.Size : 0;
-        if (size < 0)
-        {
-            throw new PullException(PullError.Malformed, $"archive: {TarText.Show(name)} has size {size.ToString(CultureInfo.InvariantCulture)}");
-        }
-
-        bool device = kind is TarEntryKind.CharacterDevice or TarEntryKind.BlockDevice;
-        return new TarEntry
-        {
-            Kind = kind,
-            Name = name,
-            LinkName = kind is TarEntryKind.HardLink or TarEntryKind.Symlink ? pax.Bytes("linkpath") ?? longLink ?? header.LinkName.ToArray() : [],
-            Mode = (uint)header.Mode & 0xFFF,
-            Uid = Id(pax.Number("uid") ?? header.Uid, name),
-            Gid = Id(pax.Number("gid") ?? header.Gid, name),
-            Size = size,
-            DeviceMajor = device ? (uint)header.DeviceMajor : 0,
-            DeviceMinor = device ? (uint)header.DeviceMinor : 0,
-            Modified = pax.Time("mtime") ?? new TarTime(header.Modified, 0),
-            Xattrs = pax.Xattrs,
-        };
-    }
-
-    // Links, directories and devices have no content, whatever their size field says: so do Go's writers and readers, which make most layers.
-    private static TarEntryKind KindOf(byte flag, byte[] name) => flag switch
-    {
-        (byte)'1' => TarEntryKind.HardLink,
-        (byte)'2' => TarEntryKind.Symlink,
-        (byte)'3' => TarEntryKind.CharacterDevice,
-        (byte)'4' => TarEntryKind.BlockDevice,
-        (byte)'5' => TarEntryKind.Directory,
-        (byte)'6' => TarEntryKind.Fifo,
-        // v7 had no flag for a directory
-        0 or (byte)'0' when name.Length > 0 && name[^1] == '/' => TarEntryKind.Directory,
-        0 or (byte)'0' or (byte)'7' => TarEntryKind.File,
-        _ => throw new PullException(PullError.Unsupported, $"archive: {TarText.Show(name)} has type \"{TarText.Show([flag])}\", which is not supported"),
-    };
-
-    // Owner numbers end before 2^32 - 1, which means "leave it" to chown(2).
-    private static uint Id(long number, byte[] name) => number is >= 0 and < uint.MaxValue
-        ? (uint)number
-        : throw new PullException(PullError.Malformed, $"archive: {TarText.Show(name)} has owner {number.ToString(CultureInfo.InvariantCulture)}");
-
-    private static byte[] Join(ReadOnlySpan<byte> prefix, ReadOnlySpan<byte> name) =>
-        prefix.Length == 0 ? name.ToArray() : [.. prefix, (byte)'/', .. name];
 
     private static byte[] UpToNul(byte[] text)
     {
@@ -175,10 +255,10 @@ internal sealed class TarReader(Stream tar, TarLimits limits)
 
     private byte[] ReadMetadata(long size, int limit, string what)
     {
-        if (size < 0 || size > limit)
+        if (size > limit)
         {
             throw new PullException(
-                size < 0 ? PullError.Malformed : PullError.LimitPassed,
+                PullError.LimitPassed,
                 $"archive: a {what} has {size.ToString(CultureInfo.InvariantCulture)} bytes, more than {limit.ToString(CultureInfo.InvariantCulture)}");
         }
 
@@ -188,7 +268,7 @@ internal sealed class TarReader(Stream tar, TarLimits limits)
             throw Truncated();
         }
 
-        Skip(PaddingOf(size));
+        SkipPadding(PaddingOf(size));
         return content;
     }
 
@@ -207,7 +287,10 @@ internal sealed class TarReader(Stream tar, TarLimits limits)
         }
     }
 
-    private static long PaddingOf(long size) => -size & (TarHeader.BlockSize - 1);
+    // May be missing where the archive ends: nothing of a member is lost then.
+    private void SkipPadding(int count) => ended |= tar.ReadAtLeast(block.AsSpan(0, count), count, throwOnEndOfStream: false) < count;
+
+    private static int PaddingOf(long size) => (int)(-size & (TarHeader.BlockSize - 1));
 
     private static PullException Truncated() => new(PullError.Malformed, "archive: ends inside a member");
 }

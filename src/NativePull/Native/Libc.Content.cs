@@ -1,0 +1,63 @@
+using System.Runtime.InteropServices;
+using Microsoft.Win32.SafeHandles;
+
+namespace NativePull.Native;
+
+/// <summary>What files' content and the room for it need.</summary>
+internal static unsafe partial class Libc
+{
+    /// <summary>pwrite(2) until all is written at <paramref name="position"/> and after it; 0 or an errno.</summary>
+    internal static int WriteAll(SafeFileHandle file, ReadOnlySpan<byte> content, long position)
+    {
+        fixed (byte* bytes = content)
+        {
+            int written = 0;
+            while (written < content.Length)
+            {
+                nint count = pwrite(file, bytes + written, content.Length - written, position + written);
+                if (count >= 0)
+                {
+                    written += (int)count;
+                    continue;
+                }
+
+                int errno = Marshal.GetLastPInvokeError();
+                if (errno != Interrupted)
+                {
+                    return errno;
+                }
+            }
+        }
+
+        return 0;
+    }
+
+    /// <summary>ftruncate(2): what was not written before the new end is a hole; 0 or an errno.</summary>
+    internal static int SetLength(SafeFileHandle file, long length) => Result(ftruncate(file, length));
+
+    /// <summary>Bytes that this process may still write to the file system (fstatfs(2)); null where it does not say.</summary>
+    internal static long? FreeBytes(SafeFileHandle file)
+    {
+        // struct statfs is the same on every 64-bit Linux: f_type, f_bsize, f_blocks, f_bfree, f_bavail, … in 120 bytes
+        ulong* status = stackalloc ulong[32];
+        if (fstatfs(file, status) != 0)
+        {
+            return null;
+        }
+
+        ulong blockSize = status[1];
+        ulong blocks = status[2];
+        ulong free = IsRoot ? status[3] : status[4];
+        // a file system without blocks (some FUSE ones) counts nothing
+        return blocks == 0 ? null : (long)UInt128.Min((UInt128)blockSize * free, long.MaxValue);
+    }
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial nint pwrite(SafeFileHandle file, byte* bytes, nint count, long offset);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int ftruncate(SafeFileHandle file, long length);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int fstatfs(SafeFileHandle file, ulong* status);
+}
