@@ -45,19 +45,5 @@ internal static class ExitCode
     };
 
     /// <summary>The reason as JSON has it: kebab-case.</summary>
-    internal static string Name(PullError reason)
-    {
-        System.Text.StringBuilder name = new();
-        foreach (char c in reason.ToString())
-        {
-            if (char.IsAsciiLetterUpper(c) && name.Length > 0)
-            {
-                name.Append('-');
-            }
-
-            name.Append(char.ToLowerInvariant(c));
-        }
-
-        return name.ToString();
-    }
+    internal static string Name(PullError reason) => Values.Kebab(reason.ToString());
 }

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
+using System.Globalization;
 using NativePull.Layers;
 using NativePull.Oci;
 using NativePull.Pull;
@@ -82,11 +83,37 @@ internal sealed class Options
 
     internal Option<bool> InsecureSkipTlsVerify { get; } = new("--insecure-skip-tls-verify") { Description = "Accept any certificate" };
 
+    internal Option<OwnershipPolicy?> Ownership { get; } = NullableOneOf<OwnershipPolicy>(
+        "--ownership",
+        "Whose files are: keep (what cannot be set is counted), squash (all yours), map (--uid-map, --gid-map), override-stat (all yours, the rest in user.containers.override_stat) (default: keep)");
+
+    internal Option<IdRange[]> UidMap { get; } = Ranges("--uid-map", "Users for --ownership map: N from C in the image become those from H; repeatable");
+
+    internal Option<IdRange[]> GidMap { get; } = Ranges("--gid-map", "Groups for --ownership map");
+
     internal Option<XattrPolicy?> Xattrs { get; } = NullableOneOf<XattrPolicy>(
         "--xattrs", "Extended attributes: keep (refusal fails), try (refusal is counted), drop (default: keep as root, else try)");
 
     internal Option<DevicePolicy?> Devices { get; } = NullableOneOf<DevicePolicy>(
-        "--devices", "Device nodes: make, skip (counted), fail (default: make as root, else skip)");
+        "--devices", "Device nodes: make, skip (counted), fail (default: make as root and for override-stat, else skip)");
+
+    internal Option<WhiteoutStyle?> Whiteouts { get; } = NullableOneOf<WhiteoutStyle>(
+        "--whiteouts",
+        "Removal in layers: overlay (trusted.overlay.*), overlay-user (user.overlay.*, for mounts with userxattr) (default: overlay where this process may set trusted.*)");
+
+    internal Option<long?> MaxUnpacked { get; } = Parsed<long?>(
+        "--max-unpacked",
+        "SIZE",
+        "Content that one layer may unpack to (default: what the file system has free)",
+        text => Values.TryParseSize(text, out long size) && size > 0 ? size : null,
+        "is not a size such as 64GiB");
+
+    internal Option<long?> MaxEntries { get; } = Parsed<long?>(
+        "--max-entries",
+        "N",
+        "Entries that one layer may have (default: 10000000)",
+        text => long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out long entries) && entries > 0 ? entries : null,
+        "is not a number from 1");
 
     internal Option<bool> NoSync { get; } = new("--no-sync") { Description = "Do not wait until what was written is on the disk" };
 
@@ -95,7 +122,29 @@ internal sealed class Options
     internal Option[] Network =>
         [AuthFile, Username, PasswordStdin, Anonymous, CaFile, PlainHttp, InsecureSkipTlsVerify, Retries, ConnectTimeout, StallTimeout];
 
-    internal Option[] Extraction => [Xattrs, Devices, NoSync];
+    internal Option[] Extraction => [Ownership, UidMap, GidMap, Xattrs, Devices, Whiteouts, MaxUnpacked, MaxEntries, NoSync];
+
+    internal Options()
+    {
+        Ownership.Validators.Add(result =>
+        {
+            bool mapped = result.GetValue(UidMap) is { Length: > 0 } && result.GetValue(GidMap) is { Length: > 0 };
+            if (result.GetValue(Ownership) == OwnershipPolicy.Map && !mapped)
+            {
+                result.AddError("--ownership map needs --uid-map and --gid-map");
+            }
+        });
+        foreach (Option<IdRange[]> map in new[] { UidMap, GidMap })
+        {
+            map.Validators.Add(result =>
+            {
+                if (result.GetValue(Ownership) != OwnershipPolicy.Map)
+                {
+                    result.AddError($"{map.Name} needs --ownership map");
+                }
+            });
+        }
+    }
 
     /// <summary>The environment's name of an option.</summary>
     internal static string EnvironmentName(Option option) =>
@@ -149,9 +198,36 @@ internal sealed class Options
         return option;
     }
 
+    private static Option<IdRange[]> Ranges(string name, string description)
+    {
+        return new Option<IdRange[]>(name) { HelpName = "C:H:N", Description = description, CustomParser = Parse, Arity = ArgumentArity.OneOrMore };
+
+        IdRange[]? Parse(ArgumentResult result)
+        {
+            if (Values.TryParseRanges(result.Tokens.SelectMany(token => token.Value.Split(',')), out IReadOnlyList<IdRange> ranges, out string? problem))
+            {
+                return [.. ranges];
+            }
+
+            result.AddError($"{name}: {problem}");
+            return null;
+        }
+    }
+
     private static T? Choose<T>(string text)
-        where T : struct, Enum => text.All(char.IsAsciiLetterLower) && Enum.TryParse(text, ignoreCase: true, out T value) ? value : null;
+        where T : struct, Enum
+    {
+        foreach (T value in Enum.GetValues<T>())
+        {
+            if (Values.Kebab(value.ToString()) == text)
+            {
+                return value;
+            }
+        }
+
+        return null;
+    }
 
     private static string Choices<T>(string separator)
-        where T : struct, Enum => string.Join(separator, Enum.GetNames<T>().Select(name => name.ToLowerInvariant()));
+        where T : struct, Enum => string.Join(separator, Enum.GetNames<T>().Select(Values.Kebab));
 }

@@ -1,5 +1,4 @@
 using System.CommandLine;
-using NativePull.Layers;
 using NativePull.Oci;
 using NativePull.Pull;
 using NativePull.Registry;
@@ -45,17 +44,12 @@ internal static class PullCommand
 
     private static PullOptions MakeOptions(ParseResult parsed, Options options)
     {
-        bool root = Environment.IsPrivilegedProcess;
         return new PullOptions
         {
             Platform = parsed.GetValue(options.Platform) ?? Platform.OfThisMachine,
             PlatformIsExplicit = parsed.GetValue(options.Platform) is not null,
             Sync = !parsed.GetValue(options.NoSync),
-            Extract = new ExtractOptions
-            {
-                Xattrs = parsed.GetValue(options.Xattrs) ?? (root ? XattrPolicy.Keep : XattrPolicy.Try),
-                Devices = parsed.GetValue(options.Devices) ?? (root ? DevicePolicy.Make : DevicePolicy.Skip),
-            },
+            Extract = ExtractionSettings.Of(parsed, options),
         };
     }
 

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using NativePull.Layers;
 using NativePull.Oci;
 using NativePull.Pull;
 
@@ -22,6 +23,7 @@ internal static class ResultJson
             [.. result.Layers.Select(Of)],
             new BytesDocument(result.TotalBytes, result.DownloadedBytes),
             result.Rootfs,
+            LostDocument.Of(result.Extracted),
             result.Warnings,
             Math.Round(result.Elapsed.TotalSeconds, 3)),
         ResultJsonContext.Default.ResultDocument);
@@ -43,13 +45,22 @@ internal static class ResultJson
         layer.Blob.Size,
         layer.State switch { LayerState.Present => "present", LayerState.Resumed => "resumed", _ => "downloaded" },
         layer.ResumedFrom,
-        layer.Path);
+        layer.Path,
+        LostDocument.Of(layer.Extracted));
 }
 
 internal sealed record BytesDocument(long Total, long Downloaded);
 
 internal sealed record LayerDocument(
-    string Digest, string DiffId, string ChainId, string MediaType, long Size, string? State, long? ResumedFrom, string? Path);
+    string Digest, string DiffId, string ChainId, string MediaType, long Size, string? State, long? ResumedFrom, string? Path, LostDocument? Lost = null);
+
+/// <summary>How much of what was written could not be kept, by kind; absent where nothing was written.</summary>
+internal sealed record LostDocument(long Owners, long Modes, long Xattrs, long Devices, long Times)
+{
+    internal static LostDocument? Of(ExtractReport? report) => report is null
+        ? null
+        : new(report.OwnersLost, report.ModesLost, report.XattrsLost, report.DevicesSkipped, report.TimesLost);
+}
 
 internal sealed record ResultDocument(
     int Schema,
@@ -62,6 +73,7 @@ internal sealed record ResultDocument(
     IReadOnlyList<LayerDocument> Layers,
     BytesDocument Bytes,
     string? Rootfs,
+    LostDocument? Lost,
     IReadOnlyList<string> Warnings,
     double Seconds);
 

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Reflection;
+using NativePull.Layers;
 using NativePull.Oci;
 using NativePull.Pull;
 using NativePull.Registry;
@@ -23,6 +24,8 @@ internal sealed class Session : IDisposable
     {
         this.parsed = parsed;
         this.options = options;
+        // a mask such as 0777 must not keep this process out of its own store and staging
+        Privileges.KeepOwnerBits();
         Reporter = new Reporter(
             parsed.GetValue(options.Progress),
             parsed.GetValue(options.Quiet),

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
 using System.Text;
+using NativePull.Layers;
 using NativePull.Oci;
 using NativePull.Pull;
 using NativePull.Store;
@@ -25,25 +26,44 @@ internal static class StoreCommands
             ResolvedImage image = await FromStoreAsync(session, reference)
                 ?? throw new PullException(PullError.NotInStore, $"{reference}: not in the store for platform {session.Platform}");
             LayerStore layers = new(session.Layout, session.StoreOptions);
+            string variant = VariantOf(parsed, options, reference, image, layers);
             List<string> paths = [];
             foreach (PlannedLayer layer in image.Layers)
             {
-                paths.Add(layers.TryFind(layer.ChainId, out string? path)
+                paths.Add(layers.TryFind(layer.ChainId, variant, out string? path)
                     ? path
-                    : throw new PullException(PullError.NotInStore, $"{reference}: layer {layer.DiffId} is not extracted (nativepull pull --extract does it)"));
+                    : throw new PullException(
+                        PullError.NotInStore,
+                        $"{reference}: layer {layer.DiffId} is not extracted{(variant.Length == 0 ? "" : $" as \"{variant}\"")} (nativepull pull --extract does it)"));
             }
 
             if (overlay)
             {
                 // top first; a colon or backslash in a path is escaped (fs/overlayfs/params.c)
-                Output.Result("lowerdir=" + string.Join(':', Enumerable.Reverse(paths).Select(
-                    path => path.Replace(@"\", @"\\", StringComparison.Ordinal).Replace(":", @"\:", StringComparison.Ordinal))));
+                string lower = "lowerdir=" + string.Join(':', Enumerable.Reverse(paths).Select(
+                    path => path.Replace(@"\", @"\\", StringComparison.Ordinal).Replace(":", @"\:", StringComparison.Ordinal)));
+                Output.Result(ExtractOptions.IsForUserXattr(variant) ? "userxattr," + lower : lower);
             }
             else
             {
                 paths.ForEach(Output.Result);
             }
         });
+
+    // The variant asked for, or what a pull would now make; where the user named nothing and that is absent, the only one there is.
+    private static string VariantOf(ParseResult parsed, Options options, Reference reference, ResolvedImage image, LayerStore layers)
+    {
+        string variant = OverlayExtraction.VariantOf(ExtractionSettings.Of(parsed, options));
+        IReadOnlyList<string> there = image.Layers.Count == 0 ? [] : layers.Variants(image.Layers[^1].ChainId);
+        if (ExtractionSettings.AreGiven(parsed, options) || there.Count == 0 || there.Contains(variant))
+        {
+            return variant;
+        }
+
+        return there.Count == 1
+            ? there[0]
+            : throw new PullException(PullError.Usage, $"{reference}: extracted in several ways ({string.Join(", ", there)}); give the extraction options of the one meant");
+    }
 
     internal static Task<int> InspectAsync(ParseResult parsed, Options options, string text, InspectView view, bool remote) =>
         Session.RunAsync(parsed, options, [text], async (session, reference) =>

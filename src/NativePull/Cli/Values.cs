@@ -1,4 +1,7 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
+using System.Text;
+using NativePull.Layers;
 
 namespace NativePull.Cli;
 
@@ -30,6 +33,54 @@ internal static class Values
         return parsed;
     }
 
+    /// <summary><c>0:100000:65536</c> each: as in uid_map(5) and for newuidmap(1), neither side may overlap.</summary>
+    internal static bool TryParseRanges(IEnumerable<string> texts, out IReadOnlyList<IdRange> ranges, [NotNullWhen(false)] out string? problem)
+    {
+        List<IdRange> found = [];
+        ranges = found;
+        foreach (string text in texts)
+        {
+            if (!TryParseRange(text, out IdRange range))
+            {
+                problem = $"\"{text}\" is not CONTAINER:HOST:COUNT, such as 0:100000:65536";
+                return false;
+            }
+
+            foreach (IdRange other in found)
+            {
+                if (Overlap(range.Container, other.Container) || Overlap(range.Host, other.Host))
+                {
+                    problem = $"\"{text}\" overlaps a range before it";
+                    return false;
+                }
+
+                bool Overlap(uint one, uint two) => one < (ulong)two + other.Count && two < (ulong)one + range.Count;
+            }
+
+            found.Add(range);
+        }
+
+        problem = null;
+        return true;
+    }
+
+    /// <summary>OverlayUser → overlay-user.</summary>
+    internal static string Kebab(string name)
+    {
+        StringBuilder kebab = new();
+        foreach (char c in name)
+        {
+            if (char.IsAsciiLetterUpper(c) && kebab.Length > 0)
+            {
+                kebab.Append('-');
+            }
+
+            kebab.Append(char.ToLowerInvariant(c));
+        }
+
+        return kebab.ToString();
+    }
+
     /// <summary>1536000 → "1.5 MB".</summary>
     internal static string Size(long bytes)
     {
@@ -59,6 +110,17 @@ internal static class Values
 
         bool parsed = double.TryParse(text, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out value) && double.IsFinite(value);
         value *= factor;
+        return parsed;
+    }
+
+    // the highest number, 2^32 - 1, is nobody: to chown(2) it means "leave as it is"
+    private static bool TryParseRange(string text, out IdRange range)
+    {
+        string[] parts = text.Split(':');
+        uint[] numbers = [.. parts.Select(part => uint.TryParse(part, NumberStyles.None, CultureInfo.InvariantCulture, out uint number) ? number : uint.MaxValue)];
+        bool parsed = parts.Length == 3 && numbers[2] is > 0 and < uint.MaxValue
+            && (ulong)numbers[0] + numbers[2] <= uint.MaxValue && (ulong)numbers[1] + numbers[2] <= uint.MaxValue;
+        range = parsed ? new IdRange(numbers[0], numbers[1], numbers[2]) : default;
         return parsed;
     }
 }

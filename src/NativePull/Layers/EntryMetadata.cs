@@ -1,43 +1,79 @@
-using System.Text;
+using System.Buffers.Binary;
+using System.Globalization;
 using Microsoft.Win32.SafeHandles;
 using NativePull.Native;
 
 namespace NativePull.Layers;
 
 /// <summary>
-/// Owner, mode, attributes and times of an entry, in the only order that works: chown clears setuid and file capabilities, so both come after it;
-/// writing any of them moves no modification time, so times come last.
+/// Owner, attributes, mode and times of an entry under the policies, in the only order that works: chown clears setuid and file capabilities, so
+/// both come after it; user.* can be set while the owner may still write; an ACL is bound to the mode, so it follows it; times come last.
+/// What a policy lets go is counted in the report.
 /// </summary>
 internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report)
 {
-    private static readonly byte[] Overlay = "trusted.overlay."u8.ToArray();
+    private const uint SetUser = 0x800; // S_ISUID, inode(7)
+    private const uint SetGroup = 0x400; // S_ISGID
+    private const uint OwnerBits = 0x1C0; // S_IRWXU
+    private const uint PermissionBits = 0x1FF;
+
+    // How a file system rounds times is learned from the first that shows it.
+    private bool? keepsNanoseconds;
+
+    private bool Overridden => options.Ownership == OwnershipPolicy.OverrideStat;
 
     /// <summary>Of an open file or directory; times are left out.</summary>
-    internal void Apply(SafeFileHandle file, TarEntry entry, uint mode, ReadOnlySpan<byte> path)
+    /// <returns>The mode a directory shall have in the end, where until then its owner needs more; null: it has it.</returns>
+    internal uint? Apply(SafeFileHandle file, TarEntry entry, ReadOnlySpan<byte> path)
     {
-        Own(Libc.ChangeOwner(file, entry.Uid, entry.Gid), path);
-        Failure.ThrowIf(Libc.ChangeMode(file, mode), "fchmod", path);
-        foreach (TarXattr xattr in Wanted(entry))
+        Place place = new(file, null);
+        bool directory = entry.Kind == TarEntryKind.Directory;
+        Owned owned = Own(place, entry, path);
+        Attributes(place, entry, path, acls: false);
+        uint mode;
+        if (Overridden)
         {
-            Attribute(Libc.SetXattr(file, NameOf(xattr), xattr.Value), xattr, path);
+            Failure.ThrowIf(Libc.SetXattr(file, OverrideStat.Name, OverrideStat.Of(entry)), "setxattr user.containers.override_stat of", path);
+            mode = (entry.Mode & PermissionBits) | (directory ? OwnerBits : 0x180);
         }
+        else
+        {
+            mode = Harmless(entry.Mode, owned, directory);
+        }
+
+        uint working = directory ? mode | OwnerBits : mode;
+        SetMode(Libc.ChangeMode(file, working), path);
+        Attributes(place, entry, path, acls: true);
+        return working == mode ? null : mode;
     }
 
     /// <summary>Of what cannot or must not be opened: links, devices, fifos. Times included.</summary>
-    internal void ApplyAt(SafeFileHandle parent, ReadOnlySpan<byte> name, TarEntry entry, ReadOnlySpan<byte> path)
+    internal void ApplyAt(SafeFileHandle parent, byte[] name, TarEntry entry, ReadOnlySpan<byte> path)
     {
-        Own(Libc.ChangeOwnerAt(parent, name, entry.Uid, entry.Gid), path);
-        if (entry.Kind != TarEntryKind.Symlink)
+        Place place = new(parent, name);
+        Owned owned = Own(place, entry, path);
+        if (Overridden && (entry.Uid, entry.Gid) != (Libc.EffectiveUser, Libc.EffectiveGroup))
         {
-            Failure.ThrowIf(Libc.ChangeModeAt(parent, name, entry.Mode), "fchmodat", path);
+            // user.* attributes are for files and directories alone (xattr(7))
+            report.OwnersLost++;
         }
 
-        foreach (TarXattr xattr in Wanted(entry))
+        Attributes(place, entry, path, acls: false);
+        if (entry.Kind != TarEntryKind.Symlink)
         {
-            Attribute(Libc.SetXattrAt(parent, name, NameOf(xattr), xattr.Value), xattr, path);
+            SetMode(Libc.ChangeModeAt(parent, name, Harmless(entry.Mode, owned, directory: false)), path);
+            Attributes(place, entry, path, acls: true);
         }
 
         Failure.ThrowIf(Libc.SetTimesAt(parent, name, entry.Modified.Seconds, entry.Modified.Nanoseconds), "utimensat", path);
+        CountTime(place, entry.Modified, path);
+    }
+
+    /// <summary>The last step; directories' when all is in them.</summary>
+    internal void SetTimes(SafeFileHandle file, TarTime time, ReadOnlySpan<byte> path)
+    {
+        Failure.ThrowIf(Libc.SetTimes(file, time.Seconds, time.Nanoseconds), "futimens", path);
+        CountTime(new Place(file, null), time, path);
     }
 
     /// <summary>Takes away what a directory had before, so that a layer's word on it is the whole word, as in an overlay.</summary>
@@ -50,54 +86,244 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
         }
     }
 
-    /// <summary>Owner, mode, attributes and times of a directory below, for one that a layer implies.</summary>
-    internal void Copy(SafeFileHandle from, FileStatus status, SafeFileHandle to, ReadOnlySpan<byte> path)
+    /// <summary>Of a directory that no layer describes: 0755, the image's root's.</summary>
+    internal void Default(SafeFileHandle directory, ReadOnlySpan<byte> path)
     {
-        Own(Libc.ChangeOwner(to, status.Uid, status.Gid), path);
-        Failure.ThrowIf(Libc.ChangeMode(to, status.Permissions), "fchmod", path);
-        if (options.Xattrs != XattrPolicy.Drop)
+        (uint uid, uint gid) = options.Ownership switch
         {
-            foreach ((byte[] name, byte[] value) in Libc.GetXattrs(from, TarText.Show(path)))
-            {
-                if (!name.AsSpan().StartsWith(Overlay) || name.AsSpan().StartsWith("trusted.overlay.overlay."u8))
-                {
-                    Attribute(Libc.SetXattr(to, name, value), new TarXattr(name, value), path);
-                }
-            }
+            OwnershipPolicy.Keep => (0u, 0u),
+            OwnershipPolicy.Map => (TryMap(0, options.UidMap) ?? Libc.EffectiveUser, TryMap(0, options.GidMap) ?? Libc.EffectiveGroup),
+            _ => (Libc.EffectiveUser, Libc.EffectiveGroup),
+        };
+
+        // the image asks for nothing here, so nothing of it is lost where this is refused
+        _ = Libc.ChangeOwner(directory, uid, gid);
+        if (Overridden)
+        {
+            Failure.ThrowIf(Libc.SetXattr(directory, OverrideStat.Name, OverrideStat.OfDirectory(0, 0, 0x1ED)), "setxattr user.containers.override_stat of", path);
         }
+
+        SetMode(Libc.ChangeMode(directory, 0x1ED), path);
     }
 
-    private IReadOnlyList<TarXattr> Wanted(TarEntry entry) => options.Xattrs == XattrPolicy.Drop ? [] : entry.Xattrs;
-
-    // In an overlay's layer the image's own trusted.overlay.* must not be obeyed: the kernel shows what carries its escape prefix.
-    private byte[] NameOf(TarXattr xattr) => options.Format == LayerFormat.Overlay && xattr.Name.AsSpan().StartsWith(Overlay)
-        ? [.. "trusted.overlay.overlay."u8, .. xattr.Name.AsSpan(Overlay.Length), 0]
-        : [.. xattr.Name, 0];
-
-    private void Own(int errno, ReadOnlySpan<byte> path)
+    /// <summary>What a file or directory of the layers below has, as it is there: for one that a layer implies or links to.</summary>
+    internal void Copy(SafeFileHandle from, FileStatus status, SafeFileHandle to, ReadOnlySpan<byte> path)
     {
-        if (errno is Errno.PermissionDenied or Errno.Invalid && !Libc.IsRoot)
+        uint mode = CopyOwner(new Place(to, null), status, path);
+        foreach ((byte[] name, byte[] value) in Libc.GetXattrs(from, TarText.Show(path)))
         {
-            report.OwnersLost++;
+            if (!OverlayMarks.IsMark(name, options.Whiteouts))
+            {
+                Attribute(Libc.SetXattr(to, name, value), name, path);
+            }
+        }
+
+        SetMode(Libc.ChangeMode(to, mode), path);
+    }
+
+    /// <summary>The same for a link, device or fifo; times included.</summary>
+    internal void CopyAt(SafeFileHandle parent, byte[] name, FileStatus status, ReadOnlySpan<byte> path)
+    {
+        uint mode = CopyOwner(new Place(parent, name), status, path);
+        if (status.Type != FileType.Symlink)
+        {
+            SetMode(Libc.ChangeModeAt(parent, name, mode), path);
+        }
+
+        Failure.ThrowIf(Libc.SetTimesAt(parent, name, status.ModifiedSeconds, status.ModifiedNanoseconds), "utimensat", path);
+    }
+
+    private uint CopyOwner(Place place, FileStatus status, ReadOnlySpan<byte> path)
+    {
+        if (!Refused(place.ChangeOwner(status.Uid, status.Gid), path))
+        {
+            return status.Permissions;
+        }
+
+        report.OwnersLost++;
+        return Harmless(status.Permissions, new Owned(status.Uid == Libc.EffectiveUser, status.Gid == Libc.EffectiveGroup), status.IsDirectory);
+    }
+
+    // Who the file belongs to afterwards: whether user and group are those the archive names.
+    private Owned Own(Place place, TarEntry entry, ReadOnlySpan<byte> path)
+    {
+        (uint uid, uint gid) = (entry.Uid, entry.Gid);
+        if (options.Ownership is OwnershipPolicy.Squash or OwnershipPolicy.OverrideStat)
+        {
+            // said all the same: a directory with the setgid bit above gives its group to what is made in it
+            _ = place.ChangeOwner(Libc.EffectiveUser, Libc.EffectiveGroup);
+            Owned own = new(uid == Libc.EffectiveUser, gid == Libc.EffectiveGroup);
+            report.OwnersLost += own.Both || Overridden ? 0 : 1;
+            return own;
+        }
+
+        if (options.Ownership == OwnershipPolicy.Map)
+        {
+            uid = Map(uid, options.UidMap, "user", "--uid-map", path);
+            gid = Map(gid, options.GidMap, "group", "--gid-map", path);
+        }
+
+        if (!Refused(place.ChangeOwner(uid, gid), path))
+        {
+            return new Owned(true, true);
+        }
+
+        report.OwnersLost++;
+        return new Owned(uid == Libc.EffectiveUser, gid == Libc.EffectiveGroup);
+    }
+
+    // True: this process cannot set that owner. Where it could set any, the refusal is the file system's, and an error.
+    private bool Refused(int errno, ReadOnlySpan<byte> path)
+    {
+        if (errno is Errno.PermissionDenied or Errno.Invalid && !options.Privileges.AnyOwner)
+        {
+            return true;
+        }
+
+        if (errno is Errno.PermissionDenied or Errno.Invalid or Errno.NotSupported)
+        {
+            throw Failure.CannotHold("this owner (--ownership squash sets none)", "chown", path, errno);
+        }
+
+        Failure.ThrowIf(errno, "chown", path);
+        return false;
+    }
+
+    // A file that runs as its owner must not run as somebody the image never meant.
+    private uint Harmless(uint mode, Owned owned, bool directory)
+    {
+        uint harmless = mode & ~(owned.User ? 0 : SetUser) & ~(owned.Group || directory ? 0 : SetGroup);
+        report.ModesLost += harmless == mode ? 0 : 1;
+        return harmless;
+    }
+
+    private void SetMode(int errno, ReadOnlySpan<byte> path)
+    {
+        if (errno is Errno.PermissionDenied or Errno.NotSupported)
+        {
+            // it is ours: a file system without modes
+            report.ModesLost++;
             return;
         }
 
-        Failure.ThrowIf(errno, "fchown", path);
+        Failure.ThrowIf(errno, "chmod", path);
     }
 
-    private void Attribute(int errno, TarXattr xattr, ReadOnlySpan<byte> path)
+    private void Attributes(Place place, TarEntry entry, ReadOnlySpan<byte> path, bool acls)
+    {
+        foreach (TarXattr xattr in entry.Xattrs)
+        {
+            if (xattr.Name.AsSpan().StartsWith("system.posix_acl_"u8) != acls)
+            {
+                continue;
+            }
+
+            if (options.Xattrs == XattrPolicy.Drop || (Overridden && OverrideStat.Is(xattr.Name)))
+            {
+                report.XattrsLost++;
+                continue;
+            }
+
+            byte[] name = options.Format == LayerFormat.Overlay ? OverlayMarks.Escape(xattr.Name, options.Whiteouts) : xattr.Name;
+            Attribute(place.SetXattr([.. name, 0], ValueOf(xattr)), xattr.Name, path);
+        }
+    }
+
+    // A capability is good in the user namespace whose root it names: for mapped owners, that is what the image's root is mapped to
+    // (struct vfs_ns_cap_data, capabilities(7) "File capability extensions").
+    private byte[] ValueOf(TarXattr xattr)
+    {
+        if (options.Ownership != OwnershipPolicy.Map || xattr.Value is not [_, _, _, 2, ..] || xattr.Value.Length != 20
+            || !xattr.Name.AsSpan().SequenceEqual("security.capability"u8) || TryMap(0, options.UidMap) is not { } root)
+        {
+            return xattr.Value;
+        }
+
+        byte[] value = [.. xattr.Value, 0, 0, 0, 0];
+        value[3] = 3;
+        BinaryPrimitives.WriteUInt32LittleEndian(value.AsSpan(20), root);
+        return value;
+    }
+
+    private void Attribute(int errno, ReadOnlySpan<byte> name, ReadOnlySpan<byte> path)
     {
         if (errno == 0)
         {
             return;
         }
 
-        if (options.Xattrs == XattrPolicy.Try && errno is Errno.NotSupported or Errno.PermissionDenied or Errno.NoSystemCall or Errno.Invalid or Errno.AccessDenied)
+        if (options.Xattrs != XattrPolicy.Keep && IsRefusal(errno))
         {
             report.XattrsLost++;
             return;
         }
 
-        throw new LinuxException($"setxattr {Encoding.Latin1.GetString(xattr.Name).TrimEnd('\0')} of", TarText.Show(path), errno);
+        throw IsRefusal(errno)
+            ? Failure.CannotHold($"the attribute {TarText.Show(name.TrimEnd((byte)0))} (--xattrs try goes on without)", "setxattr", path, errno)
+            : new LinuxException($"setxattr {TarText.Show(name.TrimEnd((byte)0))} of", TarText.Show(path), errno);
+    }
+
+    // ENOSPC too: it is how ext4 says that an attribute is too large for it
+    private static bool IsRefusal(int errno) => errno is Errno.NotSupported or Errno.PermissionDenied or Errno.AccessDenied or Errno.NoSystemCall
+        or Errno.Invalid or Errno.TooBig or Errno.OutOfRange or Errno.NoSpace;
+
+    private static uint Map(uint id, IReadOnlyList<IdRange> ranges, string what, string option, ReadOnlySpan<byte> path) => TryMap(id, ranges)
+        ?? throw new PullException(PullError.Unsupported, $"archive: {TarText.Show(path)} belongs to {what} {id.ToString(CultureInfo.InvariantCulture)}, which no {option} has");
+
+    private static uint? TryMap(uint id, IReadOnlyList<IdRange> ranges)
+    {
+        foreach (IdRange range in ranges)
+        {
+            if (id >= range.Container && id - range.Container < range.Count)
+            {
+                return range.Host + (id - range.Container);
+            }
+        }
+
+        return null;
+    }
+
+    // A file system may cut fractions, hold whole even seconds only (vfat), or no time before 1901 or after 2038; it says so to nobody.
+    private void CountTime(Place place, TarTime time, ReadOnlySpan<byte> path)
+    {
+        bool extreme = time.Seconds is < 0 or > int.MaxValue;
+        bool unknown = keepsNanoseconds is null && (time.Nanoseconds != 0 || time.Seconds % 2 != 0);
+        if (!extreme && !unknown && keepsNanoseconds != false)
+        {
+            return;
+        }
+
+        FileStatus status = place.Status(path);
+        bool exact = status.ModifiedSeconds == time.Seconds && status.ModifiedNanoseconds == time.Nanoseconds;
+        if (!extreme && (!exact || time.Nanoseconds != 0))
+        {
+            keepsNanoseconds = exact;
+        }
+
+        report.TimesLost += exact ? 0 : 1;
+    }
+
+    private readonly record struct Owned(bool User, bool Group)
+    {
+        internal bool Both => User && Group;
+    }
+
+    /// <summary>What the calls are for: an open file, or (where there is a name) a name in an open directory.</summary>
+    private readonly record struct Place(SafeFileHandle Handle, byte[]? Name)
+    {
+        internal int ChangeOwner(uint uid, uint gid) => Name is null ? Libc.ChangeOwner(Handle, uid, gid) : Libc.ChangeOwnerAt(Handle, Name, uid, gid);
+
+        internal int SetXattr(byte[] name, byte[] value) => Name is null ? Libc.SetXattr(Handle, name, value) : Libc.SetXattrAt(Handle, Name, name, value);
+
+        internal FileStatus Status(ReadOnlySpan<byte> path)
+        {
+            if (Name is null)
+            {
+                return Libc.Status(Handle, TarText.Show(path));
+            }
+
+            Failure.ThrowIf(Libc.TryStatusAt(Handle, Name, out FileStatus status), "statx", path);
+            return status;
+        }
     }
 }

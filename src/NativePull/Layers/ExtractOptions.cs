@@ -1,3 +1,6 @@
+using System.Security.Cryptography;
+using System.Text;
+
 namespace NativePull.Layers;
 
 /// <summary>What the tree is for; the two differ only in how removal is written.</summary>
@@ -23,7 +26,7 @@ internal enum XattrPolicy
     Drop,
 }
 
-/// <summary>What to do with device nodes. Fifos are always made.</summary>
+/// <summary>What to do with device nodes. Fifos are always made. Under <see cref="OwnershipPolicy.OverrideStat"/> an empty file stands in for either.</summary>
 internal enum DevicePolicy
 {
     Make,
@@ -36,7 +39,7 @@ internal enum DevicePolicy
 /// <summary>Whose files are.</summary>
 internal enum OwnershipPolicy
 {
-    /// <summary>The archive's numbers; what only root may set is counted where this process is not root.</summary>
+    /// <summary>The archive's numbers; those that this process cannot set are counted.</summary>
     Keep,
 
     /// <summary>Everything belongs to this process.</summary>
@@ -93,10 +96,49 @@ internal sealed record ExtractOptions
 
     internal WhiteoutStyle Whiteouts { get; init; } = WhiteoutStyle.Overlay;
 
+    /// <summary>What this process may do; decides which refusals are a loss and which an error.</summary>
+    internal Privileges Privileges { get; init; } = Privileges.Ask();
+
     internal LayerLimits Limits { get; init; } = new();
 
     /// <summary>Whether openat2(2) may be used; off, names are walked one handle at a time.</summary>
     internal bool KernelResolution { get; init; } = true;
+
+    /// <summary>
+    /// Tells trees apart that the same layers become under other policies, so that one is never taken for another: empty for the strictest
+    /// (everything kept or it fails), else lower-case words joined by dashes.
+    /// </summary>
+    internal string Variant
+    {
+        get
+        {
+            List<string> words = [];
+            if (Format == LayerFormat.Overlay && Whiteouts == WhiteoutStyle.OverlayUser)
+            {
+                words.Add("user");
+            }
+
+            words.Add(Ownership switch
+            {
+                OwnershipPolicy.Squash => "squash",
+                OwnershipPolicy.Map => "map" + MapName(),
+                OwnershipPolicy.OverrideStat => "overridestat",
+                _ => Privileges.AnyOwner ? "" : "unowned",
+            });
+            words.Add(Xattrs switch { XattrPolicy.Try => "tryxattrs", XattrPolicy.Drop => "noxattrs", _ => "" });
+            words.Add(Devices == DevicePolicy.Skip ? "nodevices" : "");
+            return string.Join('-', words.Where(word => word.Length > 0));
+        }
+    }
+
+    /// <summary>Whether layers of this <see cref="Variant"/> are for mounts with <c>userxattr</c>.</summary>
+    internal static bool IsForUserXattr(string variant) => variant == "user" || variant.StartsWith("user-", StringComparison.Ordinal);
+
+    private string MapName()
+    {
+        string text = string.Join(',', UidMap) + ";" + string.Join(',', GidMap);
+        return Convert.ToHexStringLower(SHA256.HashData(Encoding.ASCII.GetBytes(text)))[..12];
+    }
 }
 
 /// <summary>What was written, and what was lost under a policy that allows it.</summary>
@@ -107,10 +149,29 @@ internal sealed class ExtractReport
     /// <summary>Content of files.</summary>
     internal long Bytes { get; set; }
 
+    /// <summary>Entries that belong to somebody else than the archive says.</summary>
+    internal long OwnersLost { get; set; }
+
+    /// <summary>Entries without the setuid or setgid bit, because it would speak for the wrong owner, or on a file system without modes.</summary>
+    internal long ModesLost { get; set; }
+
     internal long XattrsLost { get; set; }
 
     internal long DevicesSkipped { get; set; }
 
-    /// <summary>Owners that only root could have set.</summary>
-    internal long OwnersLost { get; set; }
+    /// <summary>Modification times that the file system cuts or cannot hold.</summary>
+    internal long TimesLost { get; set; }
+
+    internal bool LostAnything => OwnersLost + ModesLost + XattrsLost + DevicesSkipped + TimesLost > 0;
+
+    internal void Add(ExtractReport other)
+    {
+        Entries += other.Entries;
+        Bytes += other.Bytes;
+        OwnersLost += other.OwnersLost;
+        ModesLost += other.ModesLost;
+        XattrsLost += other.XattrsLost;
+        DevicesSkipped += other.DevicesSkipped;
+        TimesLost += other.TimesLost;
+    }
 }

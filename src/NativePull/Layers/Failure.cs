@@ -20,4 +20,11 @@ internal static class Failure
             throw new LinuxException(call, path, errno);
         }
     }
+
+    /// <summary>A refusal by what the tree is made on, rather than by what is in the archive.</summary>
+    /// <param name="what">What is refused, with what to do about it.</param>
+    internal static PullException CannotHold(string what, string call, ReadOnlySpan<byte> path, int errno) => new(
+        errno is Errno.PermissionDenied or Errno.AccessDenied ? PullError.Permission : PullError.Machine,
+        $"{TarText.Show(path)}: this file system or process cannot hold {what}",
+        new LinuxException(call, TarText.Show(path), errno));
 }

@@ -14,13 +14,12 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options) :
     // Bytes; most files are written by one call.
     private const int BufferSize = 128 * 1024;
 
-    private readonly LayerDirectories directories = new(root, options.Format);
+    private readonly LayerDirectories directories = new(root, options);
     private readonly List<(byte[] Path, byte[] Target)> linksToLower = [];
-    private EntryMetadata? metadata;
 
-    internal ExtractReport Report { get; } = new();
+    internal ExtractReport Report => directories.Report;
 
-    private EntryMetadata Metadata => metadata ??= new EntryMetadata(options, Report);
+    private EntryMetadata Metadata => directories.Metadata;
 
     /// <summary>All entries of a plain tar.</summary>
     /// <exception cref="PullException">Malformed, UnsafeEntry, LimitPassed, Unsupported.</exception>
@@ -54,7 +53,7 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options) :
     /// <exception cref="PullException">Malformed: a hard link to nothing.</exception>
     internal void Settle(IReadOnlyList<RootDirectory> lowersTopFirst, CancellationToken token)
     {
-        LowerLayers lowers = new(lowersTopFirst);
+        LowerLayers lowers = new(lowersTopFirst, options.Whiteouts);
         foreach ((byte[] path, byte[] target) in linksToLower)
         {
             token.ThrowIfCancellationRequested();
@@ -132,7 +131,7 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options) :
         Describe(directory, entry, path, existed);
         if (hidesLower)
         {
-            LayerDirectories.MakeOpaque(directory, path);
+            directories.MakeOpaque(directory, path);
         }
     }
 
@@ -143,10 +142,7 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options) :
             EntryMetadata.Forget(directory.Handle!, path);
         }
 
-        // without root's rights, what has no write or search bit could not be filled
-        uint working = Libc.IsRoot ? entry.Mode : entry.Mode | 0x1C0;
-        Metadata.Apply(directory.Handle!, entry, working, path);
-        directory.FinalMode = working == entry.Mode ? null : entry.Mode;
+        directory.FinalMode = Metadata.Apply(directory.Handle!, entry, path);
         directory.Modified = entry.Modified;
         directory.IsImplied = false;
     }
@@ -165,8 +161,8 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options) :
         using SafeFileHandle file = created!;
         WriteContent(file, reader, path, buffer, token);
         TarEntry entry = reader.Current;
-        Metadata.Apply(file, entry, entry.Mode, path);
-        Failure.ThrowIf(Libc.SetTimes(file, entry.Modified.Seconds, entry.Modified.Nanoseconds), "futimens", path);
+        Metadata.Apply(file, entry, path);
+        Metadata.SetTimes(file, entry.Modified, path);
     }
 
     // Holes of a sparse file are never written, so they stay holes.
@@ -205,7 +201,7 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options) :
             throw new PullException(PullError.Malformed, $"archive: {TarText.Show(path)} is a hard link to the directory {TarText.Show(target.Full)}");
         }
 
-        if (found && status.IsWhiteout && options.Format == LayerFormat.Overlay)
+        if (found && options.Format == LayerFormat.Overlay && OverlayMarks.IsWhiteout(targetParent!, targetName, status, options.Whiteouts))
         {
             found = false;
         }
@@ -240,6 +236,11 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options) :
             errno = Libc.MakeLink(targetParent, targetName, parent.Handle!, name);
         }
 
+        if (errno is Errno.PermissionDenied or Errno.NotSupported)
+        {
+            throw Failure.CannotHold("hard links", "link", path, errno);
+        }
+
         Failure.ThrowIf(errno, "link", path);
     }
 
@@ -257,16 +258,38 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options) :
             return;
         }
 
-        int errno = Create(parent, name, entry);
+        SafeFileHandle? standIn = null;
+        bool inFile = options.Ownership == OwnershipPolicy.OverrideStat && entry.Kind != TarEntryKind.Symlink;
+        int errno = inFile ? CreateFile(parent, name, out standIn) : Create(parent, name, entry);
         if (errno == Errno.Exists)
         {
             directories.Remove(parent, name, path);
-            errno = Create(parent, name, entry);
+            errno = inFile ? CreateFile(parent, name, out standIn) : Create(parent, name, entry);
+        }
+
+        if (errno is Errno.PermissionDenied or Errno.NotSupported)
+        {
+            throw entry.Kind == TarEntryKind.Symlink
+                ? Failure.CannotHold("symbolic links", "symlink", path, errno)
+                : Failure.CannotHold("such nodes (--devices skip leaves devices out)", "mknod", path, errno);
         }
 
         Failure.ThrowIf(errno, entry.Kind == TarEntryKind.Symlink ? "symlink" : "mknod", path);
-        Metadata.ApplyAt(parent.Handle!, name, entry, path);
+        if (standIn is null)
+        {
+            Metadata.ApplyAt(parent.Handle!, name, entry, path);
+            return;
+        }
+
+        using (standIn)
+        {
+            Metadata.Apply(standIn, entry, path);
+            Metadata.SetTimes(standIn, entry.Modified, path);
+        }
     }
+
+    private static int CreateFile(TouchedDirectory parent, byte[] name, out SafeFileHandle? made) =>
+        Libc.OpenAt(parent.Handle!, name, OpenFlags.WriteOnly | OpenFlags.Create | OpenFlags.Exclusive | OpenFlags.NoFollow, 0x180, out made);
 
     private static int Create(TouchedDirectory parent, byte[] name, TarEntry entry) => entry.Kind switch
     {
@@ -291,7 +314,7 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options) :
             directories.MarkWhiteout(parent, name);
             if (!there && !parent.IsOpaque)
             {
-                Failure.ThrowIf(Libc.MakeNode(parent.Handle!, name, FileType.Character, 0, 0), "mknod", path);
+                Failure.ThrowIf(OverlayMarks.MakeWhiteout(parent.Handle!, name, options.Whiteouts), "mknod", path);
             }
         }
         else if (there && !directories.IsWritten(parent, name))
@@ -305,7 +328,7 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options) :
     {
         if (options.Format == LayerFormat.Overlay)
         {
-            LayerDirectories.MakeOpaque(directory, path);
+            directories.MakeOpaque(directory, path);
             return;
         }
 
@@ -338,7 +361,7 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options) :
         {
             CopyUp(lowers, targetParent, targetName, target, path);
         }
-        else if (status.IsDirectory || status.IsWhiteout)
+        else if (status.IsDirectory || OverlayMarks.IsWhiteout(targetParent.Handle!, targetName, status, options.Whiteouts))
         {
             throw NoTarget(path, target);
         }
@@ -382,7 +405,8 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options) :
         };
         if (kind != TarEntryKind.File)
         {
-            MakeSpecial(parent, name, copy, target);
+            Failure.ThrowIf(Create(parent, name, copy), kind == TarEntryKind.Symlink ? "symlink" : "mknod", target);
+            Metadata.CopyAt(parent.Handle!, name, status, target);
             return;
         }
 
@@ -403,7 +427,7 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options) :
         }
 
         Metadata.Copy(from, status, to, target);
-        Failure.ThrowIf(Libc.SetTimes(to, copy.Modified.Seconds, copy.Modified.Nanoseconds), "futimens", target);
+        Metadata.SetTimes(to, copy.Modified, target);
     }
 
     private void Finish(TouchedDirectory directory, LowerLayers lowers)
@@ -426,7 +450,7 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options) :
             Failure.ThrowIf(Libc.ChangeMode(handle, mode), "fchmod", directory.Path);
         }
 
-        Failure.ThrowIf(Libc.SetTimes(handle, directory.Modified.Seconds, directory.Modified.Nanoseconds), "futimens", directory.Path);
+        Metadata.SetTimes(handle, directory.Modified, directory.Path);
     }
 
     // A directory the layer does not describe looks as the layers below have it; where none does, 0755, root's, of time 0.
@@ -434,7 +458,7 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options) :
     {
         if (lowers.Find(directory.Path) is not { } found)
         {
-            Failure.ThrowIf(Libc.ChangeMode(handle, 0x1ED), "fchmod", directory.Path);
+            Metadata.Default(handle, directory.Path);
             return;
         }
 

@@ -7,7 +7,7 @@ namespace NativePull.Layers;
 /// The directories of one layer in progress: finds or makes the parent of each entry, keeps a few handles open, and remembers which directories
 /// were touched and which names this layer wrote, for removal speaks of lower layers only.
 /// </summary>
-internal sealed class LayerDirectories(RootDirectory root, LayerFormat format) : IDisposable
+internal sealed class LayerDirectories : IDisposable
 {
     // Entries come sorted by directory; more handles than this would only be held, not used.
     private const int MaximumOpen = 64;
@@ -18,8 +18,23 @@ internal sealed class LayerDirectories(RootDirectory root, LayerFormat format) :
     private readonly HashSet<(int Directory, ulong Name)> written = [];
     private readonly HashSet<(int Directory, ulong Name)> whiteouts = [];
     private readonly ulong seed = (ulong)Random.Shared.NextInt64();
+    private readonly RootDirectory root;
+    private readonly LayerFormat format;
+    private readonly WhiteoutStyle whiteoutStyle;
     private TouchedDirectory? last;
     private int numbers;
+
+    internal LayerDirectories(RootDirectory root, ExtractOptions options)
+    {
+        this.root = root;
+        format = options.Format;
+        whiteoutStyle = options.Whiteouts;
+        Metadata = new EntryMetadata(options, Report);
+    }
+
+    internal ExtractReport Report { get; } = new();
+
+    internal EntryMetadata Metadata { get; }
 
     internal IEnumerable<TouchedDirectory> Touched => touched.Values;
 
@@ -139,7 +154,7 @@ internal sealed class LayerDirectories(RootDirectory root, LayerFormat format) :
         TouchedDirectory parent = Get(slash < 0 ? default : path[..slash]);
         byte[] name = EntryPath.Terminated(path[(slash + 1)..]);
         TouchedDirectory made = MakeIn(parent, name, path, out bool hidesLower);
-        Failure.ThrowIf(Libc.ChangeMode(made.Handle!, 0x1ED), "fchmod", path);
+        Metadata.Default(made.Handle!, path);
         if (hidesLower)
         {
             MakeOpaque(made, path);
@@ -173,18 +188,26 @@ internal sealed class LayerDirectories(RootDirectory root, LayerFormat format) :
         return Adopt(path, made!, fresh);
     }
 
-    /// <summary>Hides all below the directory (trusted.overlay.opaque, overlayfs.rst), and drops whiteouts in it, which then mean nothing.</summary>
-    internal static void MakeOpaque(TouchedDirectory directory, ReadOnlySpan<byte> path)
+    /// <summary>Hides all below the directory, and drops whiteouts in it, which then mean nothing.</summary>
+    internal void MakeOpaque(TouchedDirectory directory, ReadOnlySpan<byte> path)
     {
-        Failure.ThrowIf(Libc.SetXattr(directory.Handle!, "trusted.overlay.opaque\0"u8, "y"u8), "setxattr trusted.overlay.opaque of", path);
-        directory.IsOpaque = true;
         foreach (byte[] name in Libc.Names(directory.Handle!, TarText.Show(path)))
         {
-            if (Libc.TryStatusAt(directory.Handle!, name, out FileStatus status) == 0 && status.IsWhiteout)
+            if (Libc.TryStatusAt(directory.Handle!, name, out FileStatus status) == 0 && OverlayMarks.IsWhiteout(directory.Handle!, name, status, whiteoutStyle))
             {
                 Failure.ThrowIf(Libc.Unlink(directory.Handle!, name), "unlink", path);
             }
         }
+
+        int errno = OverlayMarks.MakeOpaque(directory.Handle!, whiteoutStyle);
+        if (errno is Errno.PermissionDenied or Errno.NotSupported)
+        {
+            throw Failure.CannotHold(
+                whiteoutStyle == WhiteoutStyle.Overlay ? "trusted.* attributes (--whiteouts overlay-user needs none)" : "user.* attributes", "setxattr", path, errno);
+        }
+
+        Failure.ThrowIf(errno, "setxattr", path);
+        directory.IsOpaque = true;
     }
 
     private static int OpenChild(TouchedDirectory parent, byte[] name, out SafeFileHandle? opened) =>

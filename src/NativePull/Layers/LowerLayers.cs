@@ -4,8 +4,8 @@ using NativePull.Native;
 namespace NativePull.Layers;
 
 /// <summary>What overlayfs would show of the layers below: the topmost that has a name wins, whiteouts and opaque directories hide the rest.</summary>
-/// <param name="topFirst">Extracted layers, each as its own root.</param>
-internal sealed class LowerLayers(IReadOnlyList<RootDirectory> topFirst)
+/// <param name="topFirst">Extracted layers, each as its own root, all in one style.</param>
+internal sealed class LowerLayers(IReadOnlyList<RootDirectory> topFirst, WhiteoutStyle style)
 {
     /// <summary>The name at a path as the lower layers together have it: its parent's handle (the caller disposes) and status; null where it is absent or hidden.</summary>
     internal (SafeFileHandle Parent, byte[] Name, FileStatus Status)? Find(byte[] path)
@@ -27,7 +27,7 @@ internal sealed class LowerLayers(IReadOnlyList<RootDirectory> topFirst)
     }
 
     // One layer: what it has at the path; or whether it hides what those below have there.
-    private static (SafeFileHandle, byte[], FileStatus)? Look(RootDirectory layer, byte[] path, out bool hides)
+    private (SafeFileHandle, byte[], FileStatus)? Look(RootDirectory layer, byte[] path, out bool hides)
     {
         hides = false;
         Failure.ThrowIf(Libc.OpenAt(layer.Handle, ".\0"u8, OpenFlags.ReadOnly | OpenFlags.Directory, 0, out SafeFileHandle? parent), "open", layer.Path);
@@ -40,14 +40,14 @@ internal sealed class LowerLayers(IReadOnlyList<RootDirectory> topFirst)
         foreach (Range range in path.AsSpan().Split((byte)'/'))
         {
             byte[] name = [.. path[range], 0];
-            hides |= Libc.GetXattr(at, "trusted.overlay.opaque\0"u8) is { } opaque && opaque.AsSpan().SequenceEqual("y"u8);
+            hides |= OverlayMarks.IsOpaque(at, style);
             if (Libc.TryStatusAt(at, name, out FileStatus status) != 0)
             {
                 at.Dispose();
                 return null;
             }
 
-            if (status.IsWhiteout || (range.End.Value < path.Length && !status.IsDirectory))
+            if (OverlayMarks.IsWhiteout(at, name, status, style) || (range.End.Value < path.Length && !status.IsDirectory))
             {
                 hides = true;
                 at.Dispose();

@@ -93,7 +93,8 @@ internal static class DirectoryTree
             throw new LinuxException("unlink", Show(name), opening == Errno.NotDirectory ? errno : opening);
         }
 
-        _ = Libc.IsRoot ? 0 : Libc.ChangeMode(directory, 0x1C0);
+        // ours, but what is in it may not be removable without the owner's write and search bits
+        _ = Libc.ChangeMode(directory, 0x1C0);
         return new Level(directory, name, Libc.Names(directory, Show(name)));
     }
 

@@ -7,11 +7,14 @@ internal static class Errno
 {
     internal const int PermissionDenied = 1; // EPERM
     internal const int NoEntry = 2; // ENOENT
+    internal const int TooBig = 7; // E2BIG
     internal const int AccessDenied = 13; // EACCES
     internal const int Exists = 17; // EEXIST
     internal const int NotDirectory = 20; // ENOTDIR
     internal const int IsDirectory = 21; // EISDIR
     internal const int Invalid = 22; // EINVAL
+    internal const int NoSpace = 28; // ENOSPC
+    internal const int OutOfRange = 34; // ERANGE
     internal const int NoSystemCall = 38; // ENOSYS
     internal const int NotEmpty = 39; // ENOTEMPTY
     internal const int TooManyLinks = 40; // ELOOP

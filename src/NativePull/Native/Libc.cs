@@ -20,9 +20,6 @@ internal static unsafe partial class Libc
 
     private static readonly byte[] EmptyName = [0];
 
-    /// <summary>Whether this process may do what only root may: its effective user is 0.</summary>
-    internal static bool IsRoot { get; } = geteuid() == 0;
-
     /// <summary>openat(2); 0 or an errno.</summary>
     internal static int OpenAt(SafeFileHandle parent, ReadOnlySpan<byte> name, int flags, uint mode, out SafeFileHandle? opened)
     {
@@ -201,7 +198,10 @@ internal static unsafe partial class Libc
         }
     }
 
-    /// <summary>setxattrat(2) of a name itself, for what cannot be opened (links, devices, fifos); ENOSYS before Linux 6.13. 0 or an errno.</summary>
+    /// <summary>
+    /// setxattrat(2) of a name itself, for what cannot be opened (links, devices, fifos). Before Linux 6.13, or where a sandbox refuses the call,
+    /// lsetxattr(2) through /proc; without /proc the call's own errno, ENOSYS there. 0 or an errno.
+    /// </summary>
     internal static int SetXattrAt(SafeFileHandle parent, ReadOnlySpan<byte> name, ReadOnlySpan<byte> xattr, ReadOnlySpan<byte> value)
     {
         fixed (byte* bytes = name)
@@ -216,8 +216,15 @@ internal static unsafe partial class Libc
             parent.DangerousAddRef(ref held);
             try
             {
-                return Result((int)syscall(
+                int errno = Result((int)syscall(
                     CallSetXattrAt, parent.DangerousGetHandle(), (nint)bytes, NoFollowAt, (nint)xattrBytes, (nint)arguments, 2 * sizeof(ulong)));
+                if (errno is not (Errno.NoSystemCall or Errno.PermissionDenied))
+                {
+                    return errno;
+                }
+
+                int other = SetXattrThroughProc(parent, name, xattrBytes, valueBytes, value.Length);
+                return other is Errno.NoEntry or Errno.NotDirectory ? errno : other;
             }
             finally
             {

@@ -33,6 +33,12 @@ internal sealed class FlatExtraction(string destination, bool sync, IReadOnlyLis
         }
     }
 
+    /// <summary>What was written and lost; of all layers together.</summary>
+    internal ExtractReport Report { get; private set; } = new();
+
+    /// <summary>Under which policies; see <see cref="ExtractOptions.Variant"/>.</summary>
+    internal static string VariantOf(ExtractOptions options) => (options with { Format = LayerFormat.Flat }).Variant;
+
     /// <summary>Which directory it is, before and after it is published.</summary>
     internal string Identity => staged!.Identity;
 
@@ -43,12 +49,17 @@ internal sealed class FlatExtraction(string destination, bool sync, IReadOnlyLis
     private void ApplyAll(StagedDirectory target, CancellationToken token)
     {
         using RootDirectory root = RootDirectory.Open(target.Path, flat.KernelResolution);
+        ExtractReport total = new();
+        new EntryMetadata(flat, total).Default(root.Handle, default);
         root.SetDefaults();
         foreach (LayerSource source in sources)
         {
             using LayerApplier applier = new(root, flat);
             source.Apply(applier, "rootfs", token);
             applier.Settle([], token);
+            total.Add(applier.Report);
         }
+
+        Report = total;
     }
 }

@@ -1,3 +1,4 @@
+using NativePull.Layers;
 using NativePull.Oci;
 using NativePull.Registry;
 using NativePull.Store;
@@ -36,8 +37,14 @@ internal sealed class ImagePuller(
         if (flat is not null)
         {
             // said before it is done: after a crash between the two the directory is still recognised, or is not there at all
-            catalog.RecordRootfs(options.Rootfs!, image.Manifest.Descriptor.Digest, flat.Identity);
+            catalog.RecordRootfs(options.Rootfs!, image.Manifest.Descriptor.Digest, FlatExtraction.VariantOf(options.Extract), flat.Identity);
             flat.Publish();
+        }
+
+        ExtractReport? extracted = flat?.Report ?? Sum(overlay?.Reports);
+        foreach (string loss in Losses.Of(extracted, options.Extract))
+        {
+            events.Report(new PullEvent.Warning(loss));
         }
 
         return new PullResult(
@@ -46,10 +53,11 @@ internal sealed class ImagePuller(
             image.Manifest.Descriptor,
             image.Config.Descriptor,
             image.Platform,
-            [.. sources.Select((source, i) => ToResult(source, overlay?.Paths[i]))],
+            [.. sources.Select((source, i) => ToResult(source, overlay?.Paths[i], overlay?.Reports[i]))],
             image.TotalBytes,
             downloads.Values.Sum(download => download.DownloadedBytes),
             options.Rootfs,
+            extracted,
             events.Texts,
             clock.GetElapsedTime(begun));
     }
@@ -75,7 +83,7 @@ internal sealed class ImagePuller(
 
     // Null where there is nothing to do: no directory asked for, or it is there from the same manifest already.
     private FlatExtraction? ToFlat(ResolvedImage image, IReadOnlyList<LayerSource> sources, PullOptions options) =>
-        options.Rootfs is not { } destination || catalog.HasRootfs(destination, image.Manifest.Descriptor.Digest)
+        options.Rootfs is not { } destination || catalog.HasRootfs(destination, image.Manifest.Descriptor.Digest, FlatExtraction.VariantOf(options.Extract))
             ? null
             : new FlatExtraction(destination, options.Sync, sources, options.Extract);
 
@@ -138,6 +146,17 @@ internal sealed class ImagePuller(
     private static StoredDocument ToStored(Document document) =>
         new(document.Descriptor.MediaType, document.Descriptor.Digest, document.Content);
 
-    private static PulledLayer ToResult(LayerSource source, string? path) => new(
-        source.Layer.Blob, source.Layer.DiffId, source.Layer.ChainId, source.Download.State, source.Download.ResumedFrom, path);
+    private static ExtractReport? Sum(IReadOnlyList<ExtractReport?>? reports)
+    {
+        ExtractReport? sum = null;
+        foreach (ExtractReport report in reports?.OfType<ExtractReport>() ?? [])
+        {
+            (sum ??= new ExtractReport()).Add(report);
+        }
+
+        return sum;
+    }
+
+    private static PulledLayer ToResult(LayerSource source, string? path, ExtractReport? extracted) => new(
+        source.Layer.Blob, source.Layer.DiffId, source.Layer.ChainId, source.Download.State, source.Download.ResumedFrom, path, extracted);
 }

@@ -11,9 +11,17 @@ internal sealed class OverlayExtraction(IReadOnlyList<LayerSource> sources, Laye
 {
     private readonly ExtractOptions overlay = options with { Format = LayerFormat.Overlay };
     private readonly string?[] paths = new string?[sources.Count];
+    private readonly ExtractReport?[] reports = new ExtractReport?[sources.Count];
+    private readonly string variant = VariantOf(options);
 
     /// <summary>The published directories, bottom first; complete when every task of <see cref="Start"/> is.</summary>
     internal IReadOnlyList<string?> Paths => paths;
+
+    /// <summary>What was written and lost, bottom first; null for a layer that was there.</summary>
+    internal IReadOnlyList<ExtractReport?> Reports => reports;
+
+    /// <summary>Under which policies; see <see cref="ExtractOptions.Variant"/>.</summary>
+    internal static string VariantOf(ExtractOptions options) => (options with { Format = LayerFormat.Overlay }).Variant;
 
     /// <summary>Adds one task a layer to <paramref name="work"/>.</summary>
     internal void Start(WorkGroup work)
@@ -36,7 +44,7 @@ internal sealed class OverlayExtraction(IReadOnlyList<LayerSource> sources, Laye
         Applied? applied;
         try
         {
-            applied = store.TryFind(source.Layer.ChainId, out _) ? null : await ApplyAsync(source, token);
+            applied = store.TryFind(source.Layer.ChainId, variant, out _) ? null : await ApplyAsync(source, token);
         }
         finally
         {
@@ -51,10 +59,11 @@ internal sealed class OverlayExtraction(IReadOnlyList<LayerSource> sources, Laye
                 await source.Download.Completion;
                 await Blocking.OnOwnThread(() => Settle(applied.Applier, position, token), token);
                 applied.Staged.Publish();
+                reports[position] = applied.Applier.Report;
             }
         }
 
-        paths[position] = store.TryFind(source.Layer.ChainId, out string? path)
+        paths[position] = store.TryFind(source.Layer.ChainId, variant, out string? path)
             ? path
             : throw new PullException(PullError.StoreDamaged, $"the layer directory of chain {source.Layer.ChainId} is not there after it was published");
     }
@@ -64,7 +73,7 @@ internal sealed class OverlayExtraction(IReadOnlyList<LayerSource> sources, Laye
     {
         while (true)
         {
-            StagedDirectory? staged = await store.BeginAsync(source.Layer.ChainId, token);
+            StagedDirectory? staged = await store.BeginAsync(source.Layer.ChainId, variant, token);
             if (staged is null)
             {
                 return null;

@@ -1,3 +1,4 @@
+using NativePull.Layers;
 using NativePull.Oci;
 
 namespace NativePull.Pull;
@@ -15,12 +16,15 @@ internal enum LayerState
 
 /// <param name="ResumedFrom">Bytes that a kept part already had; 0 where there was none.</param>
 /// <param name="Path">The extracted overlay directory; null where it was not asked for.</param>
-internal sealed record PulledLayer(Descriptor Blob, Digest DiffId, ChainId ChainId, LayerState State, long ResumedFrom, string? Path);
+/// <param name="Extracted">What this run wrote there and could not keep; null where it wrote nothing.</param>
+internal sealed record PulledLayer(
+    Descriptor Blob, Digest DiffId, ChainId ChainId, LayerState State, long ResumedFrom, string? Path, ExtractReport? Extracted = null);
 
 /// <summary>What came out of a pull.</summary>
 /// <param name="Digest">What the reference resolved to: an index's digest where it is one.</param>
 /// <param name="TotalBytes">Config and distinct layers, compressed.</param>
 /// <param name="DownloadedBytes">Bytes of blobs that this pull transferred.</param>
+/// <param name="Extracted">What this run wrote and could not keep: of the flattened tree where it made one, else of all layers; null where it wrote nothing.</param>
 internal sealed record PullResult(
     Reference Reference,
     Digest Digest,
@@ -31,5 +35,6 @@ internal sealed record PullResult(
     long TotalBytes,
     long DownloadedBytes,
     string? Rootfs,
+    ExtractReport? Extracted,
     IReadOnlyList<string> Warnings,
     TimeSpan Elapsed);

@@ -114,19 +114,19 @@ internal sealed class Catalog : IDisposable
     /// <summary>All images, by reference and platform.</summary>
     internal IReadOnlyList<PulledImage> List() => Guard(layout, () => Query("ORDER BY reference, platform"));
 
-    /// <summary>Says that the directory of this identity is, or is about to be, the root file system of a manifest at a path.</summary>
-    internal void RecordRootfs(string path, Digest manifest, string directory) => Guard(layout, () =>
+    /// <summary>Says that the directory of this identity is, or is about to be, the root file system of a manifest at a path, made under the variant's policies.</summary>
+    internal void RecordRootfs(string path, Digest manifest, string variant, string directory) => Guard(layout, () =>
     {
         using SqliteCommand command = Command(
             "INSERT OR REPLACE INTO rootfs (path, manifest, directory) VALUES ($path, $manifest, $directory)",
             ("$path", path),
             ("$manifest", manifest.ToBytes()),
-            ("$directory", directory));
+            ("$directory", Mark(directory, variant)));
         return command.ExecuteNonQuery();
     });
 
-    /// <summary>Whether the directory at the path is the very one that was published there for this manifest.</summary>
-    internal bool HasRootfs(string path, Digest manifest) => Guard(layout, () =>
+    /// <summary>Whether the directory at the path is the very one that was published there for this manifest and variant.</summary>
+    internal bool HasRootfs(string path, Digest manifest, string variant) => Guard(layout, () =>
     {
         if (Libc.TryIdentityOf(path) is not { } present)
         {
@@ -137,11 +137,13 @@ internal sealed class Catalog : IDisposable
             "SELECT count(*) FROM rootfs WHERE path = $path AND manifest = $manifest AND directory = $directory",
             ("$path", path),
             ("$manifest", manifest.ToBytes()),
-            ("$directory", present.ToString()));
+            ("$directory", Mark(present.ToString(), variant)));
         return (long)command.ExecuteScalar()! > 0;
     });
 
     public void Dispose() => connection.Dispose();
+
+    private static string Mark(string directory, string variant) => variant.Length == 0 ? directory : $"{directory} {variant}";
 
     private bool IsRecorded(PulledImage image)
     {

@@ -24,5 +24,7 @@ internal sealed record StoreLayout(string Root)
 
     internal string Part(Digest digest) => Path.Combine(Parts, $"{digest.Algorithm}-{digest.Hex}");
 
-    internal string Layer(ChainId chain) => Path.Combine(Layers, chain.Value.Algorithm, chain.Value.Hex);
+    /// <param name="variant">Lower-case words joined by dashes; empty for a layer extracted under the strictest policies.</param>
+    internal string Layer(ChainId chain, string variant) =>
+        Path.Combine(Layers, chain.Value.Algorithm, variant.Length == 0 ? chain.Value.Hex : $"{chain.Value.Hex}-{variant}");
 }
