@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Globalization;
 using System.Reflection;
 using NativePull.Oci;
 using NativePull.Pull;
@@ -17,12 +18,21 @@ internal sealed class Session : IDisposable
     private readonly Options options;
     private readonly Interruption interruption = new();
     private readonly Dictionary<string, RegistryClient> registries = [];
+    private readonly TimeSpan? limit;
+    private readonly CancellationTokenSource ending;
     private RegistryOptions? registryOptions;
 
     internal Session(ParseResult parsed, Options options)
     {
         this.parsed = parsed;
         this.options = options;
+        limit = parsed.GetValue(options.Deadline);
+        ending = CancellationTokenSource.CreateLinkedTokenSource(interruption.Token);
+        if (limit is { } time && time.TotalMilliseconds < int.MaxValue) // weeks: no limit
+        {
+            ending.CancelAfter(time);
+        }
+
         Reporter = new Reporter(
             parsed.GetValue(options.Progress),
             parsed.GetValue(options.Quiet),
@@ -38,7 +48,7 @@ internal sealed class Session : IDisposable
 
     internal bool Json => parsed.GetValue(options.Json);
 
-    internal CancellationToken Token => interruption.Token;
+    internal CancellationToken Token => ending.Token;
 
     /// <summary>Runs the work for each reference; one that fails is told, and the others still have their turn.</summary>
     /// <returns>The exit code: that of the first failure.</returns>
@@ -65,7 +75,7 @@ internal sealed class Session : IDisposable
                 failures.Add((text, failure));
             }
 
-            if (session.interruption.Reason is not null)
+            if (session.ending.IsCancellationRequested)
             {
                 break;
             }
@@ -110,6 +120,7 @@ internal sealed class Session : IDisposable
         }
 
         Reporter.Dispose();
+        ending.Dispose();
         interruption.Dispose();
     }
 
@@ -122,7 +133,9 @@ internal sealed class Session : IDisposable
         }
         catch (Exception failure) when (failure is PullException or IOException or UnauthorizedAccessException or OperationCanceledException)
         {
-            return ExitCode.Explain(failure, interruption.Reason);
+            return failure is OperationCanceledException && interruption.Reason is null && ending.IsCancellationRequested
+                ? new PullException(PullError.Deadline, $"not done within the {limit!.Value.TotalSeconds.ToString("0.###", CultureInfo.InvariantCulture)} s of --deadline; parts are kept") // only the deadline else cancels
+                : ExitCode.Explain(failure, interruption.Reason);
         }
     }
 
@@ -172,7 +185,10 @@ internal sealed class Session : IDisposable
         {
             ConnectTimeout = parsed.GetValue(options.ConnectTimeout) ?? defaults.ConnectTimeout,
             StallTimeout = parsed.GetValue(options.StallTimeout) ?? defaults.StallTimeout,
+            MinimumRate = parsed.GetValue(options.MinRate) ?? defaults.MinimumRate,
             Retry = defaults.Retry with { Tries = parsed.GetValue(options.Retries) ?? defaults.Retry.Tries },
+            WaitNetwork = parsed.GetValue(options.WaitNetwork) ?? defaults.WaitNetwork,
+            Resolve = parsed.GetValue(options.Resolve) ?? defaults.Resolve,
             PlainHttp = parsed.GetValue(options.PlainHttp),
             InsecureSkipTlsVerify = parsed.GetValue(options.InsecureSkipTlsVerify),
             CaFile = parsed.GetValue(options.CaFile),
