@@ -4,6 +4,7 @@ using System.Globalization;
 using NativePull.Layers;
 using NativePull.Oci;
 using NativePull.Pull;
+using NativePull.Registry;
 
 namespace NativePull.Cli;
 
@@ -47,7 +48,7 @@ internal sealed class Options
     internal Option<int?> Jobs { get; } = Parsed<int?>(
         "--jobs",
         "N",
-        "Blobs downloaded at once, 1 to 64 (default: 4)",
+        "Blobs downloaded at once at most, 1 to 64 (default: 8)",
         text => int.TryParse(text, out int jobs) && jobs is >= 1 and <= 64 ? jobs : null,
         "is not a number from 1 to 64");
 
@@ -58,12 +59,34 @@ internal sealed class Options
         text => Values.TryParseSize(text, out long rate) && rate > 0 ? rate : null,
         "is not a size such as 10MiB");
 
+    internal Option<int?> Connections { get; } = Parsed<int?>(
+        "--connections",
+        "N",
+        "Connections for one large blob at most, 1 to 16; added while they add throughput (default: 8)",
+        text => int.TryParse(text, out int connections) && connections is >= 1 and <= 16 ? connections : null,
+        "is not a number from 1 to 16");
+
+    internal Option<bool> CheckTag { get; } = new("--check-tag") { Description = "With NAME:TAG@DIGEST: fail unless the tag points to that digest" };
+
     internal Option<int?> Retries { get; } = Parsed<int?>(
         "--retries",
-        "N",
+        "N|forever",
         "Tries in a row without progress before a registry is given up, 1 to 1000 (default: 6)",
-        text => int.TryParse(text, out int tries) && tries is >= 1 and <= 1000 ? tries : null,
-        "is not a number from 1 to 1000");
+        text => text == "forever" ? int.MaxValue : int.TryParse(text, out int tries) && tries is >= 1 and <= 1000 ? tries : null,
+        "is not a number from 1 to 1000, nor forever");
+
+    internal Option<TimeSpan?> Deadline { get; } = Duration("--deadline", "End with exit code 5 after so long; parts are kept");
+
+    internal Option<TimeSpan?> WaitNetwork { get; } = Duration("--wait-network", "Wait so long for a route and a resolver, as at boot, without counting tries");
+
+    internal Option<long?> MinRate { get; } = Parsed<long?>(
+        "--min-rate",
+        "RATE",
+        "Bytes per second, averaged over the stall time-out, below which a connection is replaced; 0: never (default: 100)",
+        text => Values.TryParseSize(text, out long rate) ? rate : null,
+        "is not a size such as 10KiB");
+
+    internal Option<FixedAddress[]?> Resolve { get; } = FixedAddresses();
 
     internal Option<TimeSpan?> ConnectTimeout { get; } = Duration("--connect-timeout", "How long connecting may take (default: 10s)");
 
@@ -120,7 +143,8 @@ internal sealed class Options
     internal Option[] Common => [Store, Json, Quiet, Verbose, Progress];
 
     internal Option[] Network =>
-        [AuthFile, Username, PasswordStdin, Anonymous, CaFile, PlainHttp, InsecureSkipTlsVerify, Retries, ConnectTimeout, StallTimeout];
+        [AuthFile, Username, PasswordStdin, Anonymous, CaFile, PlainHttp, InsecureSkipTlsVerify, Retries, ConnectTimeout, StallTimeout, MinRate,
+        Deadline, WaitNetwork, Resolve];
 
     internal Option[] Extraction => [Ownership, UidMap, GidMap, Xattrs, Devices, Whiteouts, MaxUnpacked, MaxEntries, NoSync];
 
@@ -158,6 +182,37 @@ internal sealed class Options
         description,
         text => Values.TryParseDuration(text, out TimeSpan duration) && duration > TimeSpan.Zero ? duration : null,
         "is not a duration such as 500ms, 30s or 10m");
+
+    // Repeatable; in the environment, where an option can only be set once, with commas.
+    private static Option<FixedAddress[]?> FixedAddresses()
+    {
+        const string Name = "--resolve";
+        return new Option<FixedAddress[]?>(Name)
+        {
+            HelpName = "HOST:PORT:ADDRESS",
+            Description = "Find HOST at ADDRESS, without a resolver; repeatable, several addresses are raced",
+            Arity = ArgumentArity.OneOrMore,
+            CustomParser = Parse,
+        };
+
+        static FixedAddress[]? Parse(ArgumentResult result)
+        {
+            List<FixedAddress> all = [];
+            foreach (string text in result.Tokens.SelectMany(token => token.Value.Split(',')))
+            {
+                if (Values.TryParseFixedAddress(text, out FixedAddress? one))
+                {
+                    all.Add(one);
+                }
+                else
+                {
+                    result.AddError($"{Name}: \"{text}\" is not HOST:PORT:ADDRESS");
+                }
+            }
+
+            return [.. all];
+        }
+    }
 
     // A parser that gives null for what it does not take.
     private static Option<T> Parsed<T>(string name, string help, string description, Func<string, T> parse, string problem)

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Globalization;
 using System.Reflection;
 using NativePull.Layers;
 using NativePull.Oci;
@@ -18,6 +19,8 @@ internal sealed class Session : IDisposable
     private readonly Options options;
     private readonly Interruption interruption = new();
     private readonly Dictionary<string, RegistryClient> registries = [];
+    private readonly TimeSpan? limit;
+    private readonly CancellationTokenSource ending;
     private RegistryOptions? registryOptions;
 
     internal Session(ParseResult parsed, Options options)
@@ -26,6 +29,13 @@ internal sealed class Session : IDisposable
         this.options = options;
         // a mask such as 0777 must not keep this process out of its own store and staging
         Privileges.KeepOwnerBits();
+        limit = parsed.GetValue(options.Deadline);
+        ending = CancellationTokenSource.CreateLinkedTokenSource(interruption.Token);
+        if (limit is { } time && time.TotalMilliseconds < int.MaxValue) // weeks: no limit
+        {
+            ending.CancelAfter(time);
+        }
+
         Reporter = new Reporter(
             parsed.GetValue(options.Progress),
             parsed.GetValue(options.Quiet),
@@ -41,7 +51,7 @@ internal sealed class Session : IDisposable
 
     internal bool Json => parsed.GetValue(options.Json);
 
-    internal CancellationToken Token => interruption.Token;
+    internal CancellationToken Token => ending.Token;
 
     /// <summary>Runs the work for each reference; one that fails is told, and the others still have their turn.</summary>
     /// <returns>The exit code: that of the first failure.</returns>
@@ -68,7 +78,7 @@ internal sealed class Session : IDisposable
                 failures.Add((text, failure));
             }
 
-            if (session.interruption.Reason is not null)
+            if (session.ending.IsCancellationRequested)
             {
                 break;
             }
@@ -113,6 +123,7 @@ internal sealed class Session : IDisposable
         }
 
         Reporter.Dispose();
+        ending.Dispose();
         interruption.Dispose();
     }
 
@@ -125,7 +136,9 @@ internal sealed class Session : IDisposable
         }
         catch (Exception failure) when (failure is PullException or IOException or UnauthorizedAccessException or OperationCanceledException)
         {
-            return ExitCode.Explain(failure, interruption.Reason);
+            return failure is OperationCanceledException && interruption.Reason is null && ending.IsCancellationRequested
+                ? new PullException(PullError.Deadline, $"not done within the {limit!.Value.TotalSeconds.ToString("0.###", CultureInfo.InvariantCulture)} s of --deadline; parts are kept") // only the deadline else cancels
+                : ExitCode.Explain(failure, interruption.Reason);
         }
     }
 
@@ -175,7 +188,10 @@ internal sealed class Session : IDisposable
         {
             ConnectTimeout = parsed.GetValue(options.ConnectTimeout) ?? defaults.ConnectTimeout,
             StallTimeout = parsed.GetValue(options.StallTimeout) ?? defaults.StallTimeout,
+            MinimumRate = parsed.GetValue(options.MinRate) ?? defaults.MinimumRate,
             Retry = defaults.Retry with { Tries = parsed.GetValue(options.Retries) ?? defaults.Retry.Tries },
+            WaitNetwork = parsed.GetValue(options.WaitNetwork) ?? defaults.WaitNetwork,
+            Resolve = parsed.GetValue(options.Resolve) ?? defaults.Resolve,
             PlainHttp = parsed.GetValue(options.PlainHttp),
             InsecureSkipTlsVerify = parsed.GetValue(options.InsecureSkipTlsVerify),
             CaFile = parsed.GetValue(options.CaFile),

@@ -1,7 +1,9 @@
 using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
+using System.Net;
 using System.Text;
 using NativePull.Layers;
+using NativePull.Registry;
 
 namespace NativePull.Cli;
 
@@ -79,6 +81,24 @@ internal static class Values
         }
 
         return kebab.ToString();
+    }
+
+    /// <summary><c>registry.example:443:10.0.0.7</c>; the host and the address may be IPv6, with or without brackets (the host only with).</summary>
+    internal static bool TryParseFixedAddress(string text, [NotNullWhen(true)] out FixedAddress? value)
+    {
+        value = null;
+        int bracket = text.StartsWith('[') ? text.IndexOf(']', StringComparison.Ordinal) : 0;
+        int first = bracket < 0 ? -1 : text.IndexOf(':', bracket);
+        int second = first < 1 ? -1 : text.IndexOf(':', first + 1);
+        if (second < 0
+            || !ushort.TryParse(text.AsSpan(first + 1, second - first - 1), NumberStyles.None, CultureInfo.InvariantCulture, out ushort port)
+            || !IPAddress.TryParse(text.AsSpan(second + 1), out IPAddress? address))
+        {
+            return false;
+        }
+
+        value = new FixedAddress(text[..first].Trim('[', ']'), port, address);
+        return true;
     }
 
     /// <summary>1536000 → "1.5 MB".</summary>

@@ -6,25 +6,38 @@ namespace NativePull.Registry;
 /// <param name="what">The thing, as messages name it.</param>
 internal sealed class Attempts(string what, RegistryOptions options, IProgress<RetryNotice>? notices)
 {
+    private static readonly TimeSpan NetworkPoll = TimeSpan.FromSeconds(0.5);
+
     private readonly RetryPolicy policy = options.Retry;
     private int failures;
+    private long? noNetworkSince;
 
     internal string What { get; } = what;
 
     /// <summary>Bytes came: the count starts anew.</summary>
-    internal void Progress() => failures = 0;
+    internal void Progress()
+    {
+        failures = 0;
+        noNetworkSince = null;
+    }
 
     /// <summary>Returns when it is time for the next try.</summary>
     /// <exception cref="RegistryException">The failure itself: it does not pass, or was the last that is borne, or asks for too long a wait.</exception>
     internal async Task WaitAfterAsync(RegistryException failure, CancellationToken token)
     {
-        failures++;
         if (!failure.IsTransient)
         {
             throw failure.Final(What);
         }
 
-        if (failure.RetryAfter > policy.MaximumRetryAfter)
+        if (failure.IsNoNetwork && IsWaitedFor(failure))
+        {
+            await Task.Delay(NetworkPoll, options.Clock, token);
+            return;
+        }
+
+        failures++;
+        if (failure.RetryAfter > policy.MaximumRetryAfter && !policy.IsForever)
         {
             throw failure.Final(What, string.Create(
                 CultureInfo.InvariantCulture,
@@ -39,5 +52,18 @@ internal sealed class Attempts(string what, RegistryOptions options, IProgress<R
         TimeSpan wait = failure.RetryAfter ?? policy.WaitAfter(failures);
         notices?.Report(new RetryNotice(What, failures + 1, wait, failure.Message));
         await Task.Delay(wait, options.Clock, token);
+    }
+
+    // The first failure begins the wait, and is the only one told: they come twice a second.
+    private bool IsWaitedFor(RegistryException failure)
+    {
+        if (noNetworkSince is null && options.WaitNetwork > TimeSpan.Zero)
+        {
+            noNetworkSince = options.Clock.GetTimestamp();
+            notices?.Report(new RetryNotice(What, failures + 1, NetworkPoll, string.Create(
+                CultureInfo.InvariantCulture, $"{failure.Message} (waiting for a network for up to {options.WaitNetwork.TotalSeconds:0.#} s)")));
+        }
+
+        return noNetworkSince is { } since && options.Clock.GetElapsedTime(since) < options.WaitNetwork;
     }
 }

@@ -1,5 +1,4 @@
 using System.Net;
-using System.Net.Sockets;
 
 namespace NativePull.Registry;
 
@@ -15,6 +14,7 @@ internal sealed class Connections : IDisposable
 
     internal Connections(RegistryOptions options)
     {
+        Dialer = new Dialer(options);
         trust = new Lazy<Trust>(() => Trust.Load(options));
         plain = new Lazy<HttpMessageInvoker>(() => new HttpMessageInvoker(Handler(options)));
         secure = new Lazy<HttpMessageInvoker>(() =>
@@ -24,6 +24,9 @@ internal sealed class Connections : IDisposable
             return new HttpMessageInvoker(handler);
         });
     }
+
+    /// <summary>Makes every connection.</summary>
+    internal Dialer Dialer { get; }
 
     /// <summary>TLS was needed, and the machine had no roots of its own.</summary>
     internal bool UsedEmbeddedRoots => trust.IsValueCreated && trust.Value.UsesEmbeddedRoots;
@@ -44,51 +47,13 @@ internal sealed class Connections : IDisposable
         }
     }
 
-    /// <summary>Connects; localhost needs neither a resolver nor /etc/hosts.</summary>
-    internal static async Task<Stream> ConnectAsync(DnsEndPoint peer, CancellationToken token)
-    {
-        if (!RegistryAddress.IsLocalhost(peer.Host))
-        {
-            return await OpenAsync(peer, token);
-        }
-
-        try
-        {
-            return await OpenAsync(new IPEndPoint(IPAddress.Loopback, peer.Port), token);
-        }
-        catch (SocketException) when (Socket.OSSupportsIPv6)
-        {
-            return await OpenAsync(new IPEndPoint(IPAddress.IPv6Loopback, peer.Port), token);
-        }
-    }
-
-    private static async Task<Stream> OpenAsync(EndPoint peer, CancellationToken token)
-    {
-        Socket? socket = null;
-        try
-        {
-            socket = peer is IPEndPoint
-                ? new Socket(peer.AddressFamily, SocketType.Stream, ProtocolType.Tcp)
-                : new Socket(SocketType.Stream, ProtocolType.Tcp); // of both families, as far as the machine has them
-            socket.NoDelay = true;
-            await socket.ConnectAsync(peer, token);
-            var stream = new NetworkStream(socket, ownsSocket: true);
-            socket = null;
-            return stream;
-        }
-        finally
-        {
-            socket?.Dispose();
-        }
-    }
-
-    private static SocketsHttpHandler Handler(RegistryOptions options) => new()
+    private SocketsHttpHandler Handler(RegistryOptions options) => new()
     {
         AllowAutoRedirect = false,
         AutomaticDecompression = DecompressionMethods.None,
         UseCookies = false,
         ConnectTimeout = options.ConnectTimeout,
-        ConnectCallback = async (context, token) => await ConnectAsync(context.DnsEndPoint, token),
+        ConnectCallback = async (context, token) => await Dialer.ConnectAsync(context.DnsEndPoint, token),
         ActivityHeadersPropagator = null,
         Proxy = new LoopbackBypass(HttpClient.DefaultProxy),
     };

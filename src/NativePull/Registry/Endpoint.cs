@@ -9,7 +9,7 @@ namespace NativePull.Registry;
 /// The base address of one registry. For a loopback registry that nobody said anything about it finds out, once, whether the
 /// peer speaks TLS at all; a peer that does is never spoken to without.
 /// </summary>
-internal sealed class Endpoint(string registry, RegistryOptions options) : IDisposable
+internal sealed class Endpoint(string registry, Dialer dialer, RegistryOptions options) : IDisposable
 {
     private const byte TlsHandshake = 22; // RFC 8446, 5.1: ContentType
     private const byte TlsAlert = 21;
@@ -52,7 +52,7 @@ internal sealed class Endpoint(string registry, RegistryOptions options) : IDisp
     {
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(token);
         limit.CancelAfter(longestSilence);
-        var answer = new FirstByte(await Connections.ConnectAsync(new DnsEndPoint(peer.IdnHost, peer.Port), limit.Token));
+        var answer = new FirstByte(await dialer.ConnectAsync(new DnsEndPoint(peer.IdnHost, peer.Port), limit.Token));
         await using var tls = new SslStream(answer);
         try
         {

@@ -35,16 +35,36 @@ internal static class NetworkFailure
             }
         }
 
-        return Unavailable(failure switch
-        {
-            HttpRequestException { HttpRequestError: HttpRequestError.NameResolutionError } => $"{place}: the name {address.IdnHost} cannot be resolved: {Innermost(failure)}",
-            HttpRequestException { HttpRequestError: HttpRequestError.ConnectionError } or SocketException => $"{place}: cannot connect: {Innermost(failure)}",
-            _ => $"{place}: the connection broke: {Innermost(failure)}",
-        });
+        return failure.GetBaseException() is SocketException socket
+            ? OfSocket(failure, socket.SocketErrorCode, address, place)
+            : Unavailable($"{place}: the connection broke: {Innermost(failure)}");
+    }
+
+    /// <summary>It says more about this machine, or its way into the network, than about a peer.</summary>
+    internal static bool IsNoNetwork(SocketError error) => IsNameFailure(error)
+        || error is SocketError.NetworkUnreachable or SocketError.HostUnreachable or SocketError.NetworkDown or SocketError.AddressNotAvailable;
+
+    private static bool IsNameFailure(SocketError error) =>
+        error is SocketError.HostNotFound or SocketError.TryAgain or SocketError.NoData or SocketError.NoRecovery;
+
+    private static RegistryException OfSocket(Exception failure, SocketError error, Uri address, string place)
+    {
+        string why = IsNameFailure(error) ? $"the name {address.IdnHost} cannot be resolved"
+            : failure is HttpRequestException { HttpRequestError: HttpRequestError.ConnectionError } or SocketException || IsNoNetwork(error) ? "cannot connect"
+            : "the connection broke";
+        return new RegistryException(PullError.Unavailable, $"{place}: {why}: {Innermost(failure)}") { IsTransient = true, IsNoNetwork = IsNoNetwork(error) };
     }
 
     // The library's own words are inside the message, so the cause is not kept: it would say them twice.
     private static RegistryException Unavailable(string message) => new(PullError.Unavailable, message) { IsTransient = true };
+
+    /// <summary>Bytes come, but so few that another connection costs less.</summary>
+    internal static RegistryException TooSlow(Uri address, long bytes, RegistryOptions options) => new(
+        PullError.Stalled,
+        string.Create(CultureInfo.InvariantCulture, $"{RegistryAddress.Shown(address)}: {bytes} bytes in {Seconds(options.StallTimeout)}, less than {options.MinimumRate} a second"))
+    {
+        IsTransient = true,
+    };
 
     private static string Innermost(Exception failure) => failure.GetBaseException().Message.TrimEnd('.');
 

@@ -11,6 +11,9 @@ internal sealed class RegistryException(PullError reason, string message, Except
     /// <summary>Another try may help.</summary>
     internal bool IsTransient { get; init; }
 
+    /// <summary>This machine found no way to it, or no address: at boot that passes.</summary>
+    internal bool IsNoNetwork { get; init; }
+
     /// <summary>How long the registry asked to be left alone; null where it did not.</summary>
     internal TimeSpan? RetryAfter { get; init; }
 

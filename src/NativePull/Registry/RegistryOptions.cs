@@ -9,7 +9,19 @@ internal sealed record RegistryOptions
     /// <summary>The longest silence of a peer, before its headers and between its bytes. There is no limit for a whole request.</summary>
     internal TimeSpan StallTimeout { get; init; } = TimeSpan.FromSeconds(30);
 
+    /// <summary>
+    /// Bytes a second, averaged over <see cref="StallTimeout"/> of waiting; a connection that brings less is dropped and another continues. The
+    /// default is what a new handshake costs in that time (some 3 kB in 30 s), so that changing to another never loses; 0: never.
+    /// </summary>
+    internal long MinimumRate { get; init; } = 100;
+
     internal RetryPolicy Retry { get; init; } = new();
+
+    /// <summary>How long a machine without a network (no route, no resolver, a name not found) is waited for, without counting as tries.</summary>
+    internal TimeSpan WaitNetwork { get; init; }
+
+    /// <summary>Addresses that need no resolver; several of one name and port are raced.</summary>
+    internal IReadOnlyList<FixedAddress> Resolve { get; init; } = [];
 
     /// <summary>http without TLS for the registry named, wherever it is. Loopback registries may speak it unasked.</summary>
     internal bool PlainHttp { get; init; }

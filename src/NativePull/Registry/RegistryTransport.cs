@@ -27,7 +27,7 @@ internal sealed class RegistryTransport : IDisposable
         this.options = options;
         connections = new Connections(options);
         exchange = new Exchange(connections, options);
-        endpoint = new Endpoint(registry, options);
+        endpoint = new Endpoint(registry, connections.Dialer, options);
         auth = new RegistryAuth(registry, new TokenSource(exchange, options, retries), options);
     }
 

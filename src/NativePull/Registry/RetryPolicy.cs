@@ -6,6 +6,9 @@ internal sealed record RetryPolicy
     /// <summary>Tries in a row without progress, the first included; 1 or more, <see cref="int.MaxValue"/> means for ever.</summary>
     internal int Tries { get; init; } = 6;
 
+    /// <summary>Nothing that passes is ever the last word, not even a Retry-After of a day: <c>--deadline</c> is what ends it.</summary>
+    internal bool IsForever => Tries == int.MaxValue;
+
     /// <summary>The most that is waited after the first failure; doubles with each further one.</summary>
     internal TimeSpan FirstWait { get; init; } = TimeSpan.FromSeconds(0.5);
 
