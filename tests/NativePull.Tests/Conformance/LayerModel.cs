@@ -1,0 +1,454 @@
+namespace NativePull.Tests.Conformance;
+
+/// <summary>The model's verdict that an archive is to be refused, and the rule by which.</summary>
+internal sealed class RefusedException(int entry, string rule) : Exception(rule)
+{
+    /// <summary>Its position in its layer.</summary>
+    internal int Entry { get; } = entry;
+
+    /// <summary>The specification allows both; such archives are not compared.</summary>
+    internal bool IsUndetermined { get; init; }
+}
+
+/// <summary>
+/// What layers mean, by the OCI image specification's layer.md alone: written from its sentences (quoted at each rule) without a look at the code
+/// under test, in memory, not optimised. Where the specification is silent the rule says "Choice". Paths are Latin-1, one character a byte.
+/// </summary>
+internal sealed class LayerModel
+{
+    private const string WhiteoutPrefix = ".wh.";
+    private const string OpaqueName = ".wh..wh..opq";
+
+    // symlink(7): "a limit on the number of symbolic links that may be followed"
+    private const int MaximumLinks = 40;
+
+    // "an image root filesystem has an initial state as an empty directory"
+    // Choice: a directory that nothing lists has mode 0755, owner 0:0 and time 0; the root is one.
+    private readonly Node root = Node.ImpliedDirectory();
+    private int layerNumber;
+
+    // whether the markers of the layer being applied did
+    private bool removedSomething;
+
+    internal static LayerModel Of(IEnumerable<IReadOnlyList<ModelEntry>> layers)
+    {
+        LayerModel model = new();
+        foreach (IReadOnlyList<ModelEntry> layer in layers)
+        {
+            model.Apply(layer);
+        }
+
+        return model;
+    }
+
+    /// <exception cref="RefusedException"/>
+    internal void Apply(IReadOnlyList<ModelEntry> layer)
+    {
+        layerNumber++;
+        removedSomething = false;
+
+        // "Whiteout files MUST only apply to resources in lower/parent layers." and "[the marker] is applied first, before creating the new version
+        // …, regardless of the ordering in which the whiteout file was encountered": so removal from the tree of the layers below, then the rest.
+        Remove(layer);
+
+        // "In the absence of any whiteout files in a layer changeset, the archive is extracted like a regular tar archive": one after the other.
+        // "MUST NOT include duplicate entries". Choice: if there are some, as a tar archive has it: each is applied onto the one before.
+        for (int i = 0; i < layer.Count; i++)
+        {
+            if (!IsMarker(Components(layer[i].Name)))
+            {
+                Add(layer[i], i);
+            }
+        }
+    }
+
+    private void Remove(IReadOnlyList<ModelEntry> layer)
+    {
+        // what this layer itself does to paths, for Blocked below
+        HashSet<string> listed = [];
+        HashSet<string> removed = [];
+        HashSet<string> opaque = [];
+        List<(List<string> Parent, string? Name)> markers = [];
+        for (int i = 0; i < layer.Count; i++)
+        {
+            List<string> path = Components(layer[i].Name);
+            if (!IsMarker(path))
+            {
+                listed.Add(string.Join('/', path));
+                continue;
+            }
+
+            List<string> parent = path[..^1];
+            if (path[^1] == OpaqueName)
+            {
+                // "An opaque whiteout entry is a file with the name .wh..wh..opq indicating that all siblings are hidden in the lower layer."
+                opaque.Add(string.Join('/', parent));
+                markers.Add((parent, null));
+            }
+            else if (path.Exists(name => name.StartsWith(WhiteoutPrefix + WhiteoutPrefix, StringComparison.Ordinal)))
+            {
+                // Choice: .wh..wh.* other than the opaque marker is aufs's own metadata and means nothing.
+            }
+            else
+            {
+                // "A whiteout filename consists of the prefix .wh. plus the basename of the path to be deleted."
+                string name = path[^1][WhiteoutPrefix.Length..];
+                if (name is "" or "." or "..")
+                {
+                    // Choice: a basename that names no entry of its directory is refused.
+                    throw new RefusedException(i, "a whiteout of no name");
+                }
+
+                removed.Add(string.Join('/', [.. parent, name]));
+                markers.Add((parent, name));
+            }
+        }
+
+        // All of them are looked up before the first is applied, so that they do not depend on each other's order.
+        List<(Node Directory, string? Name)> found = [];
+        foreach ((List<string> parent, string? name) in markers)
+        {
+            if (FindForMarker(parent) is { } directory)
+            {
+                found.Add((directory, name));
+            }
+
+            // Choice: a marker in a directory that the layers below do not have removes nothing and makes nothing.
+        }
+
+        foreach ((Node directory, string? name) in found)
+        {
+            if (name is null)
+            {
+                // "An opaque whiteout file hides all children of the bin/ including sub-directories and all descendants."
+                removedSomething |= directory.Children.Count > 0;
+                directory.Children.Clear();
+            }
+            else
+            {
+                removedSomething |= directory.Children.Remove(name);
+            }
+        }
+
+        // Choice: a marker's directory may be reached through a symbolic link of a lower layer like that of an entry, inside the root; but not
+        // where this layer itself removes or replaces that link: then nothing is left below it that the marker could be about.
+        Node? FindForMarker(List<string> path)
+        {
+            return Walk(root, path, link => !Blocked(link));
+        }
+
+        bool Blocked(List<string> link)
+        {
+            if (listed.Contains(string.Join('/', link)))
+            {
+                return true;
+            }
+
+            for (int length = 0; length <= link.Count; length++)
+            {
+                string prefix = string.Join('/', link[..length]);
+                if (removed.Contains(prefix) || (length < link.Count && opaque.Contains(prefix)))
+                {
+                    return true;
+                }
+            }
+
+            return false;
+        }
+    }
+
+    private void Add(ModelEntry entry, int position)
+    {
+        List<string> path = Components(entry.Name);
+        if (path.Count == 0)
+        {
+            // the root entry "./": existing and entry are both directories
+            root.Body.ReplaceAttributes(entry);
+            return;
+        }
+
+        Node parent = MakeParents(path[..^1]);
+        string name = path[^1];
+        Node? existing = parent.Children.GetValueOrDefault(name);
+        if (entry.Kind == EntryKind.HardLink)
+        {
+            AddHardLink(parent, name, existing, entry, position);
+        }
+        else if (entry.Kind == EntryKind.Directory && existing is { IsDirectory: true })
+        {
+            // "If the entry and the existing path are both directories, then the existing path's attributes MUST be replaced by those of the entry in
+            // the changeset." Attributes are those listed under "File Attributes": also extended ones, so those the entry lacks are gone.
+            existing.Body.ReplaceAttributes(entry);
+        }
+        else
+        {
+            // "In all other cases, the implementation MUST do the semantic equivalent of … removing the file path, recreating the file path, based on
+            // the contents and attributes of the changeset entry": another inode, so other hard links of the old one keep what they have. A
+            // symbolic link to a directory is not a directory.
+            parent.Children[name] = new Node(new Inode(entry), layerNumber);
+        }
+    }
+
+    // "Hardlinked files are on a same device … and have the same inode." Choice: the member's own mode, owner and times are not looked at, as tar(1)
+    // does; they belong to the inode and came with the entry that made it.
+    private void AddHardLink(Node parent, string name, Node? existing, ModelEntry entry, int position)
+    {
+        List<string> target = Components(entry.Target);
+        if (existing is not null && target.Count > 0 && Walk(root, target[..^1], _ => true)?.Children.GetValueOrDefault(target[^1]) is { } self
+            && self.Body == existing.Body && !existing.IsDirectory)
+        {
+            // Choice: already the same file; link(1), tar(1).
+            CopyUp(self, existing, parent, name);
+            return;
+        }
+
+        parent.Children.Remove(name);
+        // Choice: what a link names must be there already, in this layer or below ("Extracting a layer with hardlink references to files outside of
+        // the layer may fail" allows to refuse the latter; we do not).
+        Node? linked = target.Count == 0 ? null : Walk(root, target[..^1], _ => true)?.Children.GetValueOrDefault(target[^1]);
+        if (linked is null && removedSomething)
+        {
+            // Undetermined: a link to what a marker of its own layer removes. By the order of the archive it could still be there; by the rule that
+            // markers come first it is not. No layer made by comparing trees has it.
+            throw new RefusedException(position, "a hard link to what is not there, maybe for a marker of the same layer") { IsUndetermined = true };
+        }
+
+        if (linked is null || linked.IsDirectory)
+        {
+            // "Hardlinks are possible with all file types except directories."
+            throw new RefusedException(position, linked is null ? "a hard link to what is not there" : "a hard link to a directory");
+        }
+
+        CopyUp(linked, null, parent, name);
+    }
+
+    // In a union of per-layer directories a link to a lower layer's file is a copy in this layer ("Union filesystem implementations may have limited or
+    // no support for hardlinks, particularly when … a hardlink is created to a file in a lower filesystem"): its old name moves to the copy too, but
+    // other lower names of the same inode do not. Node.Copy keeps that apart from the inode.
+    private void CopyUp(Node linked, Node? existing, Node parent, string name)
+    {
+        if (linked.Copy.Layer != layerNumber)
+        {
+            linked.Copy = new Copy(layerNumber);
+        }
+
+        if (existing is not null)
+        {
+            existing.Copy = linked.Copy;
+        }
+        else
+        {
+            parent.Children[name] = new Node(linked.Body, layerNumber) { Copy = linked.Copy };
+        }
+    }
+
+    // The specification speaks only of listed entries. Choices: parents that the layer does not list are those there are, with the attributes they have;
+    // a symbolic link that leads to a directory inside the root is followed ("extracted like a regular tar archive"); what is not there is made with
+    // the defaults; and what is there but is and leads to no directory is in the way of the path and is replaced by one.
+    private Node MakeParents(List<string> path)
+    {
+        Node at = root;
+        for (int i = 0; i < path.Count; i++)
+        {
+            Node? next = at.Children.GetValueOrDefault(path[i]);
+            if (next is { Body.Kind: EntryKind.SymbolicLink })
+            {
+                next = Walk(at, [path[i]], _ => true);
+            }
+
+            if (next is not { IsDirectory: true })
+            {
+                next = Node.ImpliedDirectory();
+                at.Children[path[i]] = next;
+            }
+
+            at = next;
+        }
+
+        return at;
+    }
+
+    /// <summary>The directory at a path as the kernel finds it inside a root: links followed, ".." of the root is the root.</summary>
+    /// <param name="mayFollow">Asked with each link's own path.</param>
+    private Node? Walk(Node from, List<string> path, Func<List<string>, bool> mayFollow)
+    {
+        List<(string Name, Node Node)> stack = StackTo(from);
+        LinkedList<string> todo = new(path);
+        int links = 0;
+        while (todo.First is { } first)
+        {
+            todo.RemoveFirst();
+            if (first.Value == "..")
+            {
+                if (stack.Count > 0)
+                {
+                    stack.RemoveAt(stack.Count - 1);
+                }
+
+                continue;
+            }
+
+            Node at = stack.Count == 0 ? root : stack[^1].Node;
+            if (at.Children.GetValueOrDefault(first.Value) is not { } next)
+            {
+                return null;
+            }
+
+            if (next.Body.Kind == EntryKind.SymbolicLink)
+            {
+                if (++links > MaximumLinks || !mayFollow([.. stack.Select(step => step.Name), first.Value]))
+                {
+                    return null;
+                }
+
+                if (next.Body.Target.StartsWith('/'))
+                {
+                    stack.Clear();
+                }
+
+                foreach (string name in next.Body.Target.Split('/').Where(name => name is not ("" or ".")).Reverse())
+                {
+                    todo.AddFirst(name);
+                }
+            }
+            else if (next.IsDirectory)
+            {
+                stack.Add((first.Value, next));
+            }
+            else
+            {
+                return null;
+            }
+        }
+
+        return stack.Count == 0 ? root : stack[^1].Node;
+    }
+
+    private List<(string Name, Node Node)> StackTo(Node directory)
+    {
+        List<(string, Node)> stack = [];
+        return Search(root) ? stack : throw new InvalidOperationException("the directory is not in the tree");
+
+        bool Search(Node at)
+        {
+            if (at == directory)
+            {
+                return true;
+            }
+
+            foreach ((string name, Node child) in at.Children)
+            {
+                if (child.IsDirectory)
+                {
+                    stack.Add((name, child));
+                    if (Search(child))
+                    {
+                        return true;
+                    }
+
+                    stack.RemoveAt(stack.Count - 1);
+                }
+            }
+
+            return false;
+        }
+    }
+
+    /// <summary>Path → what is there, as <see cref="FileTree.Read"/> tells it of a file system.</summary>
+    /// <param name="layered">Hard links as a union of per-layer directories keeps them; otherwise as one tree does.</param>
+    internal SortedDictionary<string, string> Describe(bool layered)
+    {
+        SortedDictionary<string, string> tree = new(StringComparer.Ordinal);
+        Dictionary<object, List<string>> names = [];
+        Visit("", root);
+        foreach (List<string> group in names.Values.Where(group => group.Count > 1))
+        {
+            group.Sort(StringComparer.Ordinal);
+            foreach (string path in group)
+            {
+                tree[path] += $" linked to '{TreeText.Show(group[0])}'";
+            }
+        }
+
+        return tree;
+
+        void Visit(string path, Node node)
+        {
+            tree[path] = node.Body.Describe();
+            foreach ((string name, Node child) in node.Children)
+            {
+                string childPath = path.Length == 0 ? name : $"{path}/{name}";
+                Visit(childPath, child);
+                if (!child.IsDirectory)
+                {
+                    object key = layered ? (child.Body, child.Copy) : child.Body;
+                    if (!names.TryGetValue(key, out List<string>? group))
+                    {
+                        names[key] = group = [];
+                    }
+
+                    group.Add(childPath);
+                }
+            }
+        }
+    }
+
+    private static List<string> Components(string name) => [.. name.Split('/').Where(part => part is not ("" or "."))];
+
+    // "As files prefixed with .wh. are special whiteout markers, it is not possible to create a filesystem which has a file or directory with a name
+    // beginning with .wh." Choice: what is below a .wh..wh.* directory is aufs's metadata like the directory.
+    private static bool IsMarker(List<string> path) =>
+        path.Count > 0
+        && (path[^1].StartsWith(WhiteoutPrefix, StringComparison.Ordinal)
+            || path.Exists(name => name.StartsWith(WhiteoutPrefix + WhiteoutPrefix, StringComparison.Ordinal)));
+
+    /// <summary>The copy of a file in one layer's directory.</summary>
+    private sealed class Copy(int layer)
+    {
+        internal int Layer { get; } = layer;
+    }
+
+    /// <summary>A name in a directory.</summary>
+    private sealed class Node(Inode body, int layer)
+    {
+        internal Inode Body { get; } = body;
+
+        internal Copy Copy { get; set; } = new(layer);
+
+        internal Dictionary<string, Node> Children { get; } = [];
+
+        internal bool IsDirectory => Body.Kind == EntryKind.Directory;
+
+        internal static Node ImpliedDirectory() => new(new Inode(new ModelEntry(EntryKind.Directory, "") { Mode = 0x1ED }), 0);
+    }
+
+    /// <summary>What hard links share.</summary>
+    private sealed class Inode(ModelEntry entry)
+    {
+        private ModelEntry attributes = entry;
+
+        internal EntryKind Kind => attributes.Kind;
+
+        internal string Target => attributes.Target;
+
+        internal void ReplaceAttributes(ModelEntry entry) => attributes = entry;
+
+        internal string Describe()
+        {
+            string what = Kind switch
+            {
+                EntryKind.File => $"file {TreeText.Content(attributes.Content())}",
+                EntryKind.Directory => "directory",
+                EntryKind.SymbolicLink => $"link to '{TreeText.Show(attributes.Target)}'",
+                EntryKind.Fifo => "fifo",
+                EntryKind.CharacterDevice => $"character {attributes.Major}:{attributes.Minor}",
+                EntryKind.BlockDevice => $"block {attributes.Major}:{attributes.Minor}",
+                _ => throw new InvalidOperationException($"{Kind} is no inode"),
+            };
+            // the mode of a symbolic link is 0777 on Linux whatever one asks for; symlink(7)
+            int mode = Kind == EntryKind.SymbolicLink ? 0x1FF : attributes.Mode;
+            return $"{what} {TreeText.Octal(mode)} {attributes.Uid}:{attributes.Gid} {TreeText.Time(attributes.Seconds, attributes.Nanoseconds)}"
+                + TreeText.Xattrs(attributes.Xattrs);
+        }
+    }
+}

@@ -1,0 +1,271 @@
+namespace NativePull.Tests.Conformance;
+
+/// <summary>Stacks of layers from a seed, with few names so that entries meet often; and the reduction of a stack to what a finding needs.</summary>
+internal sealed class LayerStackGenerator
+{
+    // 1 in so many layers that the model refuses is kept, to see that it is refused
+    private const int KeptRefusals = 20;
+
+    private static readonly string[] CommonNames = ["a", "b", "c", "d"];
+
+    private static readonly string[] OddNames =
+    [
+        "\xFF\xFE", "new\nline", "back\\slash", "-rf", "..x", "...", ".wh", " ", "\xC3\xA9", "%41", "wh.", ".", new('L', 255), "*", "\x01", "a:b", "a,b",
+    ];
+
+    private static readonly int[] Modes =
+        [0x1A4, 0x1ED, 0, 0x1C0, 0x124, 0x9ED, 0x5ED, 0x3FF, 0xFFF, 0x180, 0x049];
+
+    private static readonly byte[] Capability =
+        [0x01, 0, 0, 0x02, 0x00, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+    private readonly Random random;
+    private readonly List<IReadOnlyList<ModelEntry>> stack = [];
+
+    // paths of this stack's files, that hard links have something to name
+    private readonly List<string> files = [];
+
+    // a stack ends with what is refused
+    private bool refused;
+
+    private LayerStackGenerator(int seed) => random = new Random(seed);
+
+    internal static List<IReadOnlyList<ModelEntry>> Generate(int seed)
+    {
+        LayerStackGenerator generator = new(seed);
+        int layers = generator.random.Next(1, 7);
+        while (generator.stack.Count < layers && !generator.refused)
+        {
+            generator.AddLayer();
+        }
+
+        return generator.stack;
+    }
+
+    private void AddLayer()
+    {
+        List<ModelEntry> layer = [];
+        string prefix = random.Next(3) switch { 0 => "./", 1 => "", _ => random.Next(8) == 0 ? "/" : "" };
+        int count = random.Next(1, 12);
+        for (int i = 0; i < count; i++)
+        {
+            ModelEntry entry = Entry();
+            layer.Add(entry with { Name = prefix + entry.Name });
+        }
+
+        while (true)
+        {
+            try
+            {
+                LayerModel.Of([.. stack, layer]);
+                break;
+            }
+            catch (RefusedException e)
+            {
+                if (!e.IsUndetermined && random.Next(KeptRefusals) == 0)
+                {
+                    refused = true;
+                    break;
+                }
+
+                layer.RemoveAt(e.Entry);
+            }
+        }
+
+        stack.Add(layer);
+    }
+
+    private ModelEntry Entry() => random.Next(100) switch
+    {
+        < 26 => Attributes(new ModelEntry(EntryKind.Directory, Path() + (random.Next(2) == 0 ? "/" : ""))),
+        < 50 => File(),
+        < 60 => Attributes(new ModelEntry(EntryKind.SymbolicLink, Path()) { Target = LinkTarget() }),
+        < 69 => Attributes(new ModelEntry(EntryKind.HardLink, Path()) { Target = HardLinkTarget() }),
+        < 72 => Attributes(new ModelEntry(EntryKind.Fifo, Path())),
+        < 75 => Attributes(new ModelEntry(EntryKind.CharacterDevice, Path()) { Major = (uint)random.Next(1, 4000), Minor = (uint)random.Next(1 << 20) }),
+        < 77 => Attributes(new ModelEntry(EntryKind.BlockDevice, Path()) { Major = (uint)random.Next(0, 4000), Minor = (uint)random.Next(1 << 20) }),
+        < 91 => new ModelEntry(EntryKind.File, InDirectory(Directory(), ".wh." + Name())),
+        < 97 => new ModelEntry(EntryKind.File, InDirectory(Directory(), ".wh..wh..opq")),
+        < 99 => Attributes(new ModelEntry(EntryKind.Directory, random.Next(2) == 0 ? "./" : ".")),
+        _ => new ModelEntry(EntryKind.File, InDirectory(Directory(), random.Next(8) switch
+        {
+            < 3 => ".wh..wh.aufs",
+            < 6 => ".wh..wh.plnk/1.2",
+            6 => ".wh.",
+            _ => random.Next(2) == 0 ? ".wh.." : ".wh...",
+        })),
+    };
+
+    private ModelEntry File()
+    {
+        string path = Path();
+        files.Add(path);
+        int size = random.Next(8) switch { 0 => 0, 1 => 512, 2 => random.Next(3000), 3 => random.Next(64) == 0 ? 300_000 : 1, _ => random.Next(1, 40) };
+        return Attributes(new ModelEntry(EntryKind.File, path) { Size = size, ContentSeed = random.Next(1000) });
+    }
+
+    private ModelEntry Attributes(ModelEntry entry)
+    {
+        List<(string, byte[])> xattrs = [];
+        if (entry.Kind is EntryKind.File or EntryKind.Directory && random.Next(4) == 0)
+        {
+            xattrs.Add(("user." + CommonNames[random.Next(2)], Bytes(random.Next(20))));
+            if (random.Next(3) == 0)
+            {
+                xattrs.Add(("trusted.x", Bytes(4)));
+            }
+
+            if (random.Next(4) == 0)
+            {
+                xattrs.Add(random.Next(2) == 0 ? ("trusted.overlay.opaque", "y"u8.ToArray()) : ("user.overlay.opaque", "y"u8.ToArray()));
+            }
+
+            if (entry.Kind == EntryKind.File && random.Next(3) == 0)
+            {
+                xattrs.Add(("security.capability", Capability));
+            }
+        }
+
+        return entry with
+        {
+            Mode = Modes[random.Next(Modes.Length)],
+            Uid = Owner(),
+            Gid = Owner(),
+            Seconds = random.Next(10) switch { 0 => -random.Next(1, 100_000), 1 => 0, 2 => 8_000_000_000L, _ => random.Next(1, 2_000_000_000) },
+            Nanoseconds = random.Next(2) == 0 ? 0 : (uint)random.Next(1_000_000_000),
+            Xattrs = xattrs,
+        };
+    }
+
+    private byte[] Bytes(int count)
+    {
+        byte[] bytes = new byte[count];
+        random.NextBytes(bytes);
+        return bytes;
+    }
+
+    private uint Owner() => random.Next(10) switch { 0 => 4_294_967_294, 1 => 100_000, 2 => 2_097_152, < 6 => (uint)random.Next(1, 5), _ => 0 };
+
+    private string Name()
+    {
+        string name = random.Next(12) == 0 ? OddNames[random.Next(OddNames.Length)] : CommonNames[random.Next(CommonNames.Length)];
+        return name == "." ? "a" : name;
+    }
+
+    private string Path()
+    {
+        int depth = random.Next(10) switch { < 4 => 1, < 8 => 2, _ => 3 };
+        string path = Name();
+        while (--depth > 0)
+        {
+            path += (random.Next(30) == 0 ? "/./" : random.Next(30) == 0 ? "//" : "/") + Name();
+        }
+
+        return path;
+    }
+
+    private string Directory() => random.Next(3) == 0 ? "" : random.Next(4) == 0 ? $"{Name()}/{Name()}" : Name();
+
+    private static string InDirectory(string directory, string name) => directory.Length == 0 ? name : $"{directory}/{name}";
+
+    private string LinkTarget() => random.Next(10) switch
+    {
+        0 => "/" + Path(),
+        1 => "../" + Name(),
+        2 => "../../../" + Path(),
+        3 => ".",
+        4 => "/",
+        5 => "./" + Name() + "/",
+        6 => "nowhere",
+        _ => Name(),
+    };
+
+    private string HardLinkTarget() =>
+        files.Count > 0 && random.Next(8) != 0 ? (random.Next(4) == 0 ? "./" : random.Next(8) == 0 ? "/" : "") + files[random.Next(files.Count)] : Path();
+
+    /// <summary>Takes away layers, entries and attributes as long as what remains still disagrees.</summary>
+    internal static List<IReadOnlyList<ModelEntry>> Shrink(List<IReadOnlyList<ModelEntry>> stack, Func<List<IReadOnlyList<ModelEntry>>, bool> disagrees)
+    {
+        bool smaller = true;
+        while (smaller)
+        {
+            smaller = false;
+            foreach (List<IReadOnlyList<ModelEntry>> candidate in Smaller(stack))
+            {
+                if (disagrees(candidate))
+                {
+                    stack = candidate;
+                    smaller = true;
+                    break;
+                }
+            }
+        }
+
+        return stack;
+    }
+
+    private static IEnumerable<List<IReadOnlyList<ModelEntry>>> Smaller(List<IReadOnlyList<ModelEntry>> stack)
+    {
+        for (int layer = 0; layer < stack.Count; layer++)
+        {
+            if (stack.Count > 1)
+            {
+                yield return [.. stack[..layer], .. stack[(layer + 1)..]];
+            }
+        }
+
+        for (int layer = 0; layer < stack.Count; layer++)
+        {
+            for (int entry = 0; entry < stack[layer].Count; entry++)
+            {
+                yield return [.. stack[..layer], [.. stack[layer].Where((_, i) => i != entry)], .. stack[(layer + 1)..]];
+            }
+        }
+
+        for (int layer = 0; layer < stack.Count; layer++)
+        {
+            for (int entry = 0; entry < stack[layer].Count; entry++)
+            {
+                foreach (ModelEntry plainer in Plainer(stack[layer][entry]))
+                {
+                    yield return [.. stack[..layer], [.. stack[layer].Select((other, i) => i == entry ? plainer : other)], .. stack[(layer + 1)..]];
+                }
+            }
+        }
+    }
+
+    private static IEnumerable<ModelEntry> Plainer(ModelEntry entry)
+    {
+        if (entry.Xattrs.Count > 0)
+        {
+            yield return entry with { Xattrs = [] };
+        }
+
+        ModelEntry plain = new(entry.Kind, entry.Name);
+        int mode = entry.Kind == EntryKind.Directory ? 0x1ED : plain.Mode;
+        if (entry.Uid != 0 || entry.Gid != 0)
+        {
+            yield return entry with { Uid = 0, Gid = 0 };
+        }
+
+        if (entry.Mode != mode)
+        {
+            yield return entry with { Mode = mode };
+        }
+
+        if (entry.Seconds != 1 || entry.Nanoseconds != 0)
+        {
+            yield return entry with { Seconds = 1, Nanoseconds = 0 };
+        }
+
+        if (entry.Size > 0)
+        {
+            yield return entry with { Size = 0 };
+        }
+
+        if (entry.Name.StartsWith("./", StringComparison.Ordinal) && entry.Name.Length > 2)
+        {
+            yield return entry with { Name = entry.Name[2..] };
+        }
+    }
+}
