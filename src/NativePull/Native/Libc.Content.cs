@@ -47,7 +47,7 @@ internal static unsafe partial class Libc
 
         ulong blockSize = status[1];
         ulong blocks = status[2];
-        ulong free = IsRoot ? status[3] : status[4];
+        ulong free = EffectiveUser == 0 ? status[3] : status[4];
         // a file system without blocks (some FUSE ones) counts nothing
         return blocks == 0 ? null : (long)UInt128.Min((UInt128)blockSize * free, long.MaxValue);
     }

@@ -13,7 +13,7 @@ public sealed class EmptyRootTests
     {
         { "chroot", ["chroot"] },
         { "chroot as PID 1 of a new PID namespace", ["unshare", "--pid", "--fork", "--kill-child", "chroot"] },
-        { "chroot in new mount, IPC, UTS and cgroup namespaces", ["unshare", "--mount", "--ipc", "--uts", "--cgroup", "--pid", "--fork", "--kill-child", "chroot"] },
+        { "chroot in new mount, IPC, UTS and cgroup namespaces", ["unshare", "--mount", "--propagation", "unchanged", "--ipc", "--uts", "--cgroup", "--pid", "--fork", "--kill-child", "chroot"] },
     };
 
     [Theory]
