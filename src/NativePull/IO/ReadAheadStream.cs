@@ -7,7 +7,7 @@ namespace NativePull.IO;
 /// Reads its inner stream on a thread of its own, a few buffers ahead: inflating and hashing go on while the consumer writes files. The ring is
 /// bounded, so a slow consumer holds the producer back. What the inner stream throws reaches the consumer where it reads.
 /// </summary>
-internal sealed class ReadAheadStream : Stream
+internal sealed class ReadAheadStream : ReadOnlyStream
 {
     // Bytes; four of these are what one layer in progress costs.
     private const int BufferSize = 256 * 1024;
@@ -40,16 +40,6 @@ internal sealed class ReadAheadStream : Stream
         producer.Start();
     }
 
-    public override bool CanRead => true;
-
-    public override bool CanSeek => false;
-
-    public override bool CanWrite => false;
-
-    public override long Length => throw new NotSupportedException();
-
-    public override long Position { get => throw new NotSupportedException(); set => throw new NotSupportedException(); }
-
     public override int Read(Span<byte> buffer)
     {
         if (position == available && !Next())
@@ -63,8 +53,6 @@ internal sealed class ReadAheadStream : Stream
         return count;
     }
 
-    public override int Read(byte[] buffer, int offset, int count) => Read(buffer.AsSpan(offset, count));
-
     /// <summary>Reads on to the end, so that what verifies the bytes below sees all of them.</summary>
     internal void Drain()
     {
@@ -74,14 +62,6 @@ internal sealed class ReadAheadStream : Stream
         }
         while (Next());
     }
-
-    public override void Flush() { }
-
-    public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
-
-    public override void SetLength(long value) => throw new NotSupportedException();
-
-    public override void Write(byte[] buffer, int offset, int count) => throw new NotSupportedException();
 
     protected override void Dispose(bool disposing)
     {

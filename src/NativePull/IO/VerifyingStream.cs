@@ -9,23 +9,13 @@ namespace NativePull.IO;
 /// </summary>
 /// <param name="inner">Disposed with this stream.</param>
 /// <param name="mismatch">The reason thrown on another digest: DigestMismatch for blobs, DiffIdMismatch for plain tars.</param>
-internal sealed class VerifyingStream(Stream inner, Digest expected, string what, PullError mismatch) : Stream
+internal sealed class VerifyingStream(Stream inner, Digest expected, string what, PullError mismatch) : ReadOnlyStream
 {
     private readonly IncrementalHash hash = expected.CreateHash();
     private bool verified;
 
     /// <summary>Bytes passed on so far.</summary>
     internal long Count { get; private set; }
-
-    public override bool CanRead => true;
-
-    public override bool CanSeek => false;
-
-    public override bool CanWrite => false;
-
-    public override long Length => throw new NotSupportedException();
-
-    public override long Position { get => Count; set => throw new NotSupportedException(); }
 
     /// <exception cref="PullException">The reason given at construction, at the end of the bytes.</exception>
     public override int Read(Span<byte> buffer)
@@ -50,8 +40,6 @@ internal sealed class VerifyingStream(Stream inner, Digest expected, string what
         return read;
     }
 
-    public override int Read(byte[] buffer, int offset, int count) => Read(buffer.AsSpan(offset, count));
-
     /// <summary>Reads to the end, so that every byte is hashed and the digest compared.</summary>
     /// <exception cref="PullException">The reason given at construction.</exception>
     internal void Drain(CancellationToken token)
@@ -65,14 +53,6 @@ internal sealed class VerifyingStream(Stream inner, Digest expected, string what
         }
         while (read > 0);
     }
-
-    public override void Flush() { }
-
-    public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
-
-    public override void SetLength(long value) => throw new NotSupportedException();
-
-    public override void Write(byte[] buffer, int offset, int count) => throw new NotSupportedException();
 
     protected override void Dispose(bool disposing)
     {

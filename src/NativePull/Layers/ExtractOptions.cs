@@ -65,14 +65,28 @@ internal enum WhiteoutStyle
 /// <summary>A run of owner numbers (user_namespaces(7), "uid_map"): <paramref name="Count"/> of them from <paramref name="Container"/> become those from <paramref name="Host"/>.</summary>
 internal readonly record struct IdRange(uint Container, uint Host, uint Count);
 
-/// <summary>What one archive may ask of this machine before it is refused as LimitPassed.</summary>
+/// <summary>
+/// What an image may ask of this machine before it is refused as LimitPassed. Memory is bounded by <see cref="Tar"/>, time and room by the rest.
+/// </summary>
 internal sealed record LayerLimits
 {
-    /// <summary>Members of one layer; real images stay below a million.</summary>
+    /// <summary>Members of all layers; real images stay below a million, and an inode each is what a file system runs out of.</summary>
     internal long MaximumEntries { get; init; } = 10_000_000;
 
-    /// <summary>Bytes of files' content of one layer; null: what the target's file system has free.</summary>
+    /// <summary>
+    /// Bytes of files' content of all layers, holes not counted; null: what the target's file system has free, and then a file that does not fit is
+    /// NoSpace, since the machine is at fault and not the image.
+    /// </summary>
     internal long? MaximumUnpacked { get; init; }
+
+    /// <summary>
+    /// Bytes out of a blob's decoder for each byte in, from <see cref="RatioFrom"/> on. Deflate cannot pass 1,032, so no gzip blob is ever refused; zstd
+    /// reaches 32,768 (a block of 128 KiB in 4 bytes), which nothing but zeros does.
+    /// </summary>
+    internal long MaximumRatio { get; init; } = 2_000;
+
+    /// <summary>Bytes that any blob may unpack to whatever its ratio; a greater <see cref="MaximumUnpacked"/> counts instead, as the user's own word.</summary>
+    internal long RatioFrom { get; init; } = 1L << 30;
 
     internal TarLimits Tar { get; init; } = new();
 }

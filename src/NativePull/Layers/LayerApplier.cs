@@ -1,5 +1,4 @@
 using System.Buffers;
-using System.Globalization;
 using Microsoft.Win32.SafeHandles;
 using NativePull.Native;
 
@@ -9,13 +8,17 @@ namespace NativePull.Layers;
 /// Makes one layer's entries into files below one root, in the archive's order, touching nothing outside. <see cref="Apply"/> once, then
 /// <see cref="Settle"/> once; what the layers below decide, and directories' times, are done there.
 /// </summary>
-internal sealed class LayerApplier(RootDirectory root, ExtractOptions options) : IDisposable
+/// <param name="allowance">Shared by the layers of one image; without it the layer has one of its own.</param>
+internal sealed class LayerApplier(RootDirectory root, ExtractOptions options, Allowance? allowance = null) : IDisposable
 {
     // Bytes; most files are written by one call.
     private const int BufferSize = 128 * 1024;
 
     private readonly LayerDirectories directories = new(root, options);
     private readonly List<(byte[] Path, byte[] Target)> linksToLower = [];
+    private readonly Allowance allowance = allowance ?? new Allowance(options.Limits);
+
+    internal LayerLimits Limits => options.Limits;
 
     internal ExtractReport Report => directories.Report;
 
@@ -34,11 +37,8 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options) :
             while (reader.MoveNext())
             {
                 token.ThrowIfCancellationRequested();
-                if (++Report.Entries > options.Limits.MaximumEntries)
-                {
-                    throw new PullException(PullError.LimitPassed, $"archive: more than {options.Limits.MaximumEntries.ToString(CultureInfo.InvariantCulture)} entries");
-                }
-
+                Report.Entries++;
+                allowance.TakeEntry();
                 ApplyEntry(reader, buffer, token);
             }
         }
@@ -149,6 +149,7 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options) :
 
     private void MakeFile(TouchedDirectory parent, byte[] name, TarReader reader, byte[] path, byte[] buffer, CancellationToken token)
     {
+        allowance.TakeFile(root.Handle, reader.Current);
         const int flags = OpenFlags.WriteOnly | OpenFlags.Create | OpenFlags.Exclusive;
         int errno = Libc.OpenAt(parent.Handle!, name, flags | OpenFlags.NoFollow, 0x180, out SafeFileHandle? created);
         if (errno == Errno.Exists)

@@ -1,4 +1,4 @@
-using System.IO.Compression;
+using System.Globalization;
 using NativePull.IO;
 using NativePull.Oci;
 using ZstdSharp;
@@ -15,26 +15,50 @@ internal static class LayerStream
     // log2 of bytes: 128 MiB, what zstd --ultra --long=27 needs; above it a decoder's memory is the archive's choice
     private const int MaximumZstdWindow = 27;
 
-    // Bytes; GZipStream itself asks for 8 KiB at a time.
-    private const int InputBuffer = 128 * 1024;
+    // What is not read, by its first bytes; none of them can begin a tar that anybody makes, since its first bytes are a name.
+    private static readonly (string Name, byte[] Magic)[] Others =
+    [
+        ("xz", [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]),
+        ("bzip2", [0x42, 0x5a, 0x68, 0x39, 0x31, 0x41, 0x59, 0x26, 0x53, 0x59]),
+        ("lz4", [0x04, 0x22, 0x4d, 0x18]),
+        ("lzip", [0x4c, 0x5a, 0x49, 0x50, 0x01]),
+        ("lzop", [0x89, 0x4c, 0x5a, 0x4f, 0x00]),
+        ("compress", [0x1f, 0x9d]),
+        ("7z", [0x37, 0x7a, 0xbc, 0xaf, 0x27, 0x1c]),
+        ("zip", [0x50, 0x4b, 0x03, 0x04]),
+    ];
 
     /// <param name="blob">Disposed with the result.</param>
     /// <param name="what">Names the layer in messages.</param>
     /// <exception cref="PullException">
-    /// Unsupported here; while reading Malformed (the compression breaks), LimitPassed (zstd window), DiffIdMismatch (at the end).
+    /// Unsupported here; while reading Malformed (the compression breaks or is cut short), LimitPassed (zstd window, ratio), DiffIdMismatch (at the end).
     /// </exception>
-    internal static VerifyingStream Open(Stream blob, Digest diffId, string what)
+    internal static VerifyingStream Open(Stream blob, Digest diffId, string what, LayerLimits limits) =>
+        new(Decompress(blob, what, limits), diffId, $"{what}: diff ID", PullError.DiffIdMismatch);
+
+    /// <inheritdoc cref="Open"/>
+    internal static Stream Decompress(Stream blob, string what, LayerLimits limits)
     {
-        BufferedStream buffered = new(new PrefixedStream(blob, out byte[] magic), InputBuffer);
-        return new VerifyingStream(new DecodedStream(Decode(buffered, magic, what), what), diffId, $"{what}: diff ID", PullError.DiffIdMismatch);
+        LookaheadStream input = new(blob);
+        try
+        {
+            return Decoder(input, what) is { } decoder ? new Guard(input, decoder, limits, what) : input;
+        }
+        catch
+        {
+            input.Dispose();
+            throw;
+        }
     }
 
-    private static Stream Decode(Stream input, ReadOnlySpan<byte> magic, string what)
+    // Null: not compressed.
+    private static Stream? Decoder(LookaheadStream input, string what)
     {
+        ReadOnlySpan<byte> magic = input.Peek(10);
         // RFC 1952; RFC 8878 (frames and skippable frames)
         if (magic.StartsWith((ReadOnlySpan<byte>)[0x1f, 0x8b]))
         {
-            return new GZipStream(input, CompressionMode.Decompress);
+            return new GZipStreamOfMembers(input, what);
         }
 
         if (magic.StartsWith((ReadOnlySpan<byte>)[0x28, 0xb5, 0x2f, 0xfd])
@@ -45,126 +69,68 @@ internal static class LayerStream
             return zstd;
         }
 
-        string? other = magic.StartsWith((ReadOnlySpan<byte>)[0xfd, (byte)'7', (byte)'z', (byte)'X', (byte)'Z', 0]) ? "xz"
-            : magic.StartsWith("BZh"u8) ? "bzip2"
-            : null;
-        if (other is not null)
+        foreach ((string name, byte[] start) in Others)
         {
-            input.Dispose();
-            throw new PullException(PullError.Unsupported, $"{what}: compressed with {other}, which is not supported (gzip, zstd and none are)");
+            // bzip2's fourth byte is its block size, 1 to 9
+            if (magic.StartsWith(start) || (name == "bzip2" && magic.StartsWith("BZh"u8) && magic[4..].StartsWith(start.AsSpan(4))))
+            {
+                throw new PullException(PullError.Unsupported, $"{what}: compressed with {name}, which is not supported (gzip, zstd and none are)");
+            }
         }
 
-        return input;
+        return null;
     }
 
-    /// <summary>Gives back the first bytes that were looked at, then the rest.</summary>
-    private sealed class PrefixedStream : Stream
+    /// <summary>Stops a stream that unpacks to out of all proportion, and says in our own words what a decoder says of its input.</summary>
+    private sealed class Guard(LookaheadStream input, Stream decoder, LayerLimits limits, string what) : ReadOnlyStream
     {
-        private const int MagicLength = 6;
-
-        private readonly Stream inner;
-        private readonly byte[] prefix;
-        private int given;
-
-        internal PrefixedStream(Stream inner, out byte[] magic)
-        {
-            this.inner = inner;
-            byte[] first = new byte[MagicLength];
-            int length = inner.ReadAtLeast(first, MagicLength, throwOnEndOfStream: false);
-            prefix = magic = first[..length];
-        }
-
-        public override bool CanRead => true;
-
-        public override bool CanSeek => false;
-
-        public override bool CanWrite => false;
-
-        public override long Length => throw new NotSupportedException();
-
-        public override long Position { get => throw new NotSupportedException(); set => throw new NotSupportedException(); }
+        private readonly long free = Math.Max(limits.RatioFrom, limits.MaximumUnpacked ?? 0);
+        private long made;
 
         public override int Read(Span<byte> buffer)
         {
-            if (given == prefix.Length)
+            int read = Decode(buffer);
+            made += read;
+            if (made > free && made / limits.MaximumRatio > input.Taken)
             {
-                return inner.Read(buffer);
+                throw new PullException(
+                    PullError.LimitPassed,
+                    $"{what}: {Text(input.Taken)} bytes unpack to more than {Text(made)}, over {Text(limits.MaximumRatio)} times as much");
             }
 
-            int count = Math.Min(buffer.Length, prefix.Length - given);
-            prefix.AsSpan(given, count).CopyTo(buffer);
-            given += count;
-            return count;
+            return read;
         }
-
-        public override int Read(byte[] buffer, int offset, int count) => Read(buffer.AsSpan(offset, count));
-
-        public override void Flush() { }
-
-        public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
-
-        public override void SetLength(long value) => throw new NotSupportedException();
-
-        public override void Write(byte[] buffer, int offset, int count) => throw new NotSupportedException();
 
         protected override void Dispose(bool disposing)
         {
             if (disposing)
             {
-                inner.Dispose();
+                decoder.Dispose();
             }
 
             base.Dispose(disposing);
         }
-    }
 
-    /// <summary>Says in our own words what a decoder says of its input.</summary>
-    private sealed class DecodedStream(Stream inner, string what) : Stream
-    {
-        public override bool CanRead => true;
-
-        public override bool CanSeek => false;
-
-        public override bool CanWrite => false;
-
-        public override long Length => throw new NotSupportedException();
-
-        public override long Position { get => throw new NotSupportedException(); set => throw new NotSupportedException(); }
-
-        public override int Read(Span<byte> buffer)
+        private int Decode(Span<byte> buffer)
         {
             try
             {
-                return inner.Read(buffer);
+                return decoder.Read(buffer);
             }
             catch (ZstdException window) when (window.Code == ZSTD_ErrorCode.ZSTD_error_frameParameter_windowTooLarge)
             {
                 throw new PullException(PullError.LimitPassed, $"{what}: its zstd window is larger than 128 MiB", window);
             }
-            catch (Exception broken) when (broken is InvalidDataException or ZstdException or EndOfStreamException)
+            catch (EndOfStreamException cut)
             {
-                throw new PullException(PullError.Malformed, $"{what}: its compression is broken", broken);
+                throw new PullException(PullError.Malformed, $"{what}: its zstd data ends inside a frame", cut);
+            }
+            catch (ZstdException broken)
+            {
+                throw new PullException(PullError.Malformed, $"{what}: its zstd data is broken", broken);
             }
         }
 
-        public override int Read(byte[] buffer, int offset, int count) => Read(buffer.AsSpan(offset, count));
-
-        public override void Flush() { }
-
-        public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
-
-        public override void SetLength(long value) => throw new NotSupportedException();
-
-        public override void Write(byte[] buffer, int offset, int count) => throw new NotSupportedException();
-
-        protected override void Dispose(bool disposing)
-        {
-            if (disposing)
-            {
-                inner.Dispose();
-            }
-
-            base.Dispose(disposing);
-        }
+        private static string Text(long number) => number.ToString(CultureInfo.InvariantCulture);
     }
 }

@@ -52,8 +52,10 @@ internal sealed class TarReader(Stream tar, TarLimits limits)
                     break;
                 case (byte)'V':
                     // the name of the archive, as GNU's --label writes it; no file
-                    Skip(header.Size);
-                    SkipPadding(PaddingOf(header.Size));
+                    long label = header.Size;
+                    Skip(label);
+                    SkipPadding(PaddingOf(label));
+                    (local, longName, longLink) = (null, null, null);
                     break;
                 default:
                     Begin(header, new TarMember(header, local ?? new PaxRecords(limits), global, longName, longLink, limits));

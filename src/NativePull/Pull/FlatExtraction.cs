@@ -52,9 +52,10 @@ internal sealed class FlatExtraction(string destination, bool sync, IReadOnlyLis
         ExtractReport total = new();
         new EntryMetadata(flat, total).Default(root.Handle, default);
         root.SetDefaults();
+        Allowance allowance = new(flat.Limits);
         foreach (LayerSource source in sources)
         {
-            using LayerApplier applier = new(root, flat);
+            using LayerApplier applier = new(root, flat, allowance);
             source.Apply(applier, "rootfs", token);
             applier.Settle([], token);
             total.Add(applier.Report);

@@ -17,7 +17,7 @@ internal sealed class LayerSource(PlannedLayer layer, LayerDownload download, IP
         progress.Report(new PullEvent.LayerExtracting(Layer.Blob, target));
         try
         {
-            using ReadAheadStream tar = new(LayerStream.Open(Download.Open(token), Layer.DiffId, $"layer {Layer.Blob.Digest}"), token);
+            using ReadAheadStream tar = new(LayerStream.Open(Download.Open(token), Layer.DiffId, $"layer {Layer.Blob.Digest}", applier.Limits), token);
             applier.Apply(tar, token);
             // the archive's end is not the stream's: the diff ID covers the padding too
             tar.Drain();

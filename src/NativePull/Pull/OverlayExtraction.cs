@@ -10,6 +10,7 @@ namespace NativePull.Pull;
 internal sealed class OverlayExtraction(IReadOnlyList<LayerSource> sources, LayerStore store, ExtractOptions options)
 {
     private readonly ExtractOptions overlay = options with { Format = LayerFormat.Overlay };
+    private readonly Allowance allowance = new(options.Limits);
     private readonly string?[] paths = new string?[sources.Count];
     private readonly ExtractReport?[] reports = new ExtractReport?[sources.Count];
     private readonly string variant = VariantOf(options);
@@ -79,7 +80,7 @@ internal sealed class OverlayExtraction(IReadOnlyList<LayerSource> sources, Laye
                 return null;
             }
 
-            Applied applied = new(staged, overlay);
+            Applied applied = new(staged, overlay, allowance);
             bool done = false;
             try
             {
@@ -90,6 +91,7 @@ internal sealed class OverlayExtraction(IReadOnlyList<LayerSource> sources, Laye
             catch (PartRestartedException)
             {
                 // what was read so far were not the blob's bytes: the staging directory goes, and another is begun
+                allowance.Return(applied.Applier.Report);
             }
             finally
             {
@@ -124,11 +126,11 @@ internal sealed class OverlayExtraction(IReadOnlyList<LayerSource> sources, Laye
     {
         private readonly RootDirectory root;
 
-        internal Applied(StagedDirectory staged, ExtractOptions options)
+        internal Applied(StagedDirectory staged, ExtractOptions options, Allowance allowance)
         {
             Staged = staged;
             root = RootDirectory.Open(staged.Path, options.KernelResolution);
-            Applier = new LayerApplier(root, options);
+            Applier = new LayerApplier(root, options, allowance);
         }
 
         internal StagedDirectory Staged { get; }
