@@ -13,7 +13,8 @@ internal static class TarArchive
         byte[] buffer = new byte[1000];
         while (reader.MoveNext())
         {
-            byte[] content = new byte[reader.Current.Size];
+            // a size may be a lie
+            byte[] content = new byte[Math.Min(reader.Current.Size, 64 << 20)];
             int read;
             while ((read = reader.ReadContent(buffer, out long position)) > 0)
             {
