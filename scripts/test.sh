@@ -44,7 +44,7 @@ trap 'exit 143' TERM
 set -e
 
 scripts/build.sh
-need_packages "other programs that must agree with NativePull" skopeo umoci docker-registry libarchive-tools attr libcap2-bin \
+need_packages "other programs that must agree with NativePull" skopeo umoci docker-registry libarchive-tools python3 attr libcap2-bin \
   mmdebstrap openssl nginx-light busybox-static apache2-utils sqlite3 bsdutils strace util-linux tar zstd procps
 image=$PWD/artifacts/test-image
 if [ "$(id -u)" = 0 ]; then

@@ -77,7 +77,7 @@ internal sealed class TarReader(Stream tar, TarLimits limits)
     internal int ReadContent(Span<byte> buffer, out long position)
     {
         position = 0;
-        if (contentLeft == 0 || buffer.Length == 0)
+        if (contentLeft == 0 || buffer.Length == 0 || Current.Kind != TarEntryKind.File)
         {
             return 0;
         }
@@ -119,7 +119,8 @@ internal sealed class TarReader(Stream tar, TarLimits limits)
         runDone = 0;
         if (!member.HasContent)
         {
-            doubtful = stored;
+            // the names in a GNU dump directory are content that is always there, and nobody's
+            (contentLeft, doubtful) = header.TypeFlag == 'D' ? (stored, 0L) : (0, stored);
             current = member.ToEntry(0, 0);
             return;
         }
@@ -142,8 +143,8 @@ internal sealed class TarReader(Stream tar, TarLimits limits)
     }
 
     // What has no content has none whatever its size field says: so read Go, whose writers make most layers, GNU tar and POSIX's text. But pax -o
-    // linkdata, star and some old writers do store a hard link's content, and GNU's dump directories have a list of names. So the size is believed
-    // where, without it, the next block would be no header; an archive that Go can read is then read as Go reads it.
+    // linkdata, star and some old writers do store a hard link's content. So the size is believed where, without it, the next block would be no
+    // header; an archive that Go can read is then read as Go reads it.
     private void FinishCurrent()
     {
         Skip(contentLeft);

@@ -127,9 +127,9 @@ public class TarReaderTests
     [Fact]
     public void A_directory_of_an_incremental_archive_is_a_directory()
     {
-        List<(TarEntry Entry, byte[] Content)> members = Read(new TarBuilder().Member("d/", 'D', content: "Yf\0\0").File("d/f").End().ToArray());
+        List<(TarEntry Entry, byte[] Content)> members = Read(new TarBuilder().Member("d/", 'D', content: "Yf\0\0").Member("d/e/", 'D', content: "\0").File("d/f").End().ToArray());
 
-        Assert.Equal([TarEntryKind.Directory, TarEntryKind.File], members.Select(member => member.Entry.Kind));
+        Assert.Equal([TarEntryKind.Directory, TarEntryKind.Directory, TarEntryKind.File], members.Select(member => member.Entry.Kind));
     }
 
     [Fact]
