@@ -3,7 +3,7 @@ using System.Text;
 
 namespace NativePull.Layers;
 
-/// <summary>Archive bytes for people: UTF-8 where it is, everything else escaped, so that a message stays one line.</summary>
+/// <summary>Archive bytes for people: UTF-8 where it is, everything else escaped, so that a message stays one line and a terminal obeys none of it.</summary>
 internal static class TarText
 {
     // Characters; a name may have many thousands.
@@ -16,7 +16,7 @@ internal static class TarText
         while (rest.Length > 0 && text.Length < Longest)
         {
             bool valid = Rune.DecodeFromUtf8(rest, out Rune rune, out int length) == System.Buffers.OperationStatus.Done;
-            if (valid && !Rune.IsControl(rune))
+            if (valid && !IsUnseen(rune))
             {
                 text.Append(rune.ToString());
             }
@@ -33,4 +33,8 @@ internal static class TarText
 
         return text.Append(rest.Length > 0 ? "…" : "").ToString();
     }
+
+    // controls, and what turns or breaks a line: U+202E, U+2028 and their like
+    private static bool IsUnseen(Rune rune) => Rune.GetUnicodeCategory(rune)
+        is UnicodeCategory.Control or UnicodeCategory.Format or UnicodeCategory.LineSeparator or UnicodeCategory.ParagraphSeparator;
 }
