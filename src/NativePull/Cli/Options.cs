@@ -127,14 +127,14 @@ internal sealed class Options
     internal Option<long?> MaxUnpacked { get; } = Parsed<long?>(
         "--max-unpacked",
         "SIZE",
-        "Content that one layer may unpack to (default: what the file system has free)",
+        "Content that the layers of an image may unpack to (default: what the file system has free)",
         text => Values.TryParseSize(text, out long size) && size > 0 ? size : null,
         "is not a size such as 64GiB");
 
     internal Option<long?> MaxEntries { get; } = Parsed<long?>(
         "--max-entries",
         "N",
-        "Entries that one layer may have (default: 10000000)",
+        "Entries that the layers of an image may have (default: 10000000)",
         text => long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out long entries) && entries > 0 ? entries : null,
         "is not a number from 1");
 
