@@ -33,7 +33,7 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
         uint mode;
         if (Overridden)
         {
-            Failure.ThrowIf(Libc.SetXattr(file, OverrideStat.Name, OverrideStat.Of(entry)), "setxattr user.containers.override_stat of", path);
+            Override(file, OverrideStat.Of(entry), path);
             mode = (entry.Mode & PermissionBits) | (directory ? OwnerBits : 0x180);
         }
         else
@@ -100,7 +100,7 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
         _ = Libc.ChangeOwner(directory, uid, gid);
         if (Overridden)
         {
-            Failure.ThrowIf(Libc.SetXattr(directory, OverrideStat.Name, OverrideStat.OfDirectory(0, 0, 0x1ED)), "setxattr user.containers.override_stat of", path);
+            Override(directory, OverrideStat.OfDirectory(0, 0, 0x1ED), path);
         }
 
         SetMode(Libc.ChangeMode(directory, 0x1ED), path);
@@ -226,6 +226,16 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
 
             byte[] name = options.Format == LayerFormat.Overlay ? OverlayMarks.Escape(xattr.Name, options.Whiteouts) : xattr.Name;
             Attribute(place.SetXattr([.. name, 0], ValueOf(xattr)), xattr.Name, path);
+        }
+    }
+
+    // Not subject to --xattrs: without it the policy would be another.
+    private static void Override(SafeFileHandle file, byte[] value, ReadOnlySpan<byte> path)
+    {
+        int errno = Libc.SetXattr(file, OverrideStat.Name, value);
+        if (errno != 0)
+        {
+            throw Failure.CannotHold("the attribute user.containers.override_stat", "setxattr", path, errno);
         }
     }
 

@@ -25,6 +25,6 @@ internal static class Failure
     /// <param name="what">What is refused, with what to do about it.</param>
     internal static PullException CannotHold(string what, string call, ReadOnlySpan<byte> path, int errno) => new(
         errno is Errno.PermissionDenied or Errno.AccessDenied ? PullError.Permission : PullError.Machine,
-        $"{TarText.Show(path)}: this file system or process cannot hold {what}",
+        $"{(path.Length == 0 ? "the root directory" : TarText.Show(path))}: this file system or process cannot hold {what}",
         new LinuxException(call, TarText.Show(path), errno));
 }
