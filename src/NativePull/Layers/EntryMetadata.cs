@@ -180,7 +180,7 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
             return true;
         }
 
-        if (errno is Errno.PermissionDenied or Errno.Invalid or Errno.NotSupported)
+        if (Failure.IsRefusal(errno) || errno == Errno.Invalid)
         {
             throw Failure.CannotHold("this owner (--ownership squash sets none)", "chown", path, errno);
         }
@@ -199,7 +199,7 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
 
     private void SetMode(int errno, ReadOnlySpan<byte> path)
     {
-        if (errno is Errno.PermissionDenied or Errno.NotSupported)
+        if (Failure.IsRefusal(errno))
         {
             // it is ours: a file system without modes
             report.ModesLost++;
@@ -262,19 +262,19 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
             return;
         }
 
-        if (options.Xattrs != XattrPolicy.Keep && IsRefusal(errno))
+        if (options.Xattrs != XattrPolicy.Keep && IsXattrRefusal(errno))
         {
             report.XattrsLost++;
             return;
         }
 
-        throw IsRefusal(errno)
+        throw IsXattrRefusal(errno)
             ? Failure.CannotHold($"the attribute {TarText.Show(name.TrimEnd((byte)0))} (--xattrs try goes on without)", "setxattr", path, errno)
             : new LinuxException($"setxattr {TarText.Show(name.TrimEnd((byte)0))} of", TarText.Show(path), errno);
     }
 
     // ENOSPC too: it is how ext4 says that an attribute is too large for it
-    private static bool IsRefusal(int errno) => errno is Errno.NotSupported or Errno.PermissionDenied or Errno.AccessDenied or Errno.NoSystemCall
+    private static bool IsXattrRefusal(int errno) => Failure.IsRefusal(errno) || errno is Errno.AccessDenied
         or Errno.Invalid or Errno.TooBig or Errno.OutOfRange or Errno.NoSpace;
 
     private static uint Map(uint id, IReadOnlyList<IdRange> ranges, string what, string option, ReadOnlySpan<byte> path) => TryMap(id, ranges)

@@ -25,7 +25,7 @@ internal static class OverlayMarks
     internal static int MakeWhiteout(SafeFileHandle parent, ReadOnlySpan<byte> name, WhiteoutStyle style)
     {
         int refused = Libc.MakeNode(parent, name, FileType.Character, 0, 0);
-        return refused is Errno.PermissionDenied or Errno.NotSupported or Errno.Invalid && MakeEmptyWhiteout(parent, name, style) == 0 ? 0 : refused;
+        return (Failure.IsRefusal(refused) || refused == Errno.Invalid) && MakeEmptyWhiteout(parent, name, style) == 0 ? 0 : refused;
     }
 
     /// <summary>Whether a name, of which this is the status, is a whiteout of either form.</summary>
