@@ -54,10 +54,10 @@ public sealed class LossyTargetTests
     }
 
     [Theory]
-    [InlineData("nobody", Nobody, 6 + 14 + 1, 2, 4, 2)]
-    [InlineData("nobody, with a umask that takes everything", "umask 0777; " + Nobody, 6 + 14 + 1, 2, 4, 2)]
-    [InlineData("root of a user namespace of one user", Nobody + " unshare -Ur", 6, 1, 3, 2)]
-    [InlineData("root without CAP_CHOWN", "setpriv --bounding-set -chown", 6, 1, 2, 2)]
+    [InlineData("nobody", Nobody, 18, 2, 3, 2)]
+    [InlineData("nobody, with a umask that takes everything", "umask 0777; " + Nobody, 18, 2, 3, 2)]
+    [InlineData("root of a user namespace of one user", Nobody + " unshare -Ur", 5, 1, 2, 2)]
+    [InlineData("root without CAP_CHOWN", "setpriv --bounding-set -chown", 5, 1, 0, 2)]
     [InlineData("root without CAP_MKNOD", "setpriv --bounding-set -mknod", 0, 0, 0, 2)]
     public async Task Who_may_less_is_told_what_was_lost_and_gets_the_rest(string who, string way, long owners, long modes, long xattrs, long devices)
     {
@@ -68,7 +68,7 @@ public sealed class LossyTargetTests
         // one warning a kind, whatever the count
         Assert.Equal(new[] { owners, modes, xattrs, devices }.Count(lost => lost > 0), result.GetProperty("warnings").GetArrayLength());
         Assert.Contains("2 device nodes were left out (--devices skip)", result.GetProperty("warnings").EnumerateArray().Select(warning => warning.GetString()));
-        Assert.Equal(Everything.Length - 2, lines.Count(line => line.Contains(':', StringComparison.Ordinal) && line[0] != '{'));
+        Assert.Equal(Everything.Length - 2, lines.Count(line => line.Contains(':', StringComparison.Ordinal) && line[0] is not ('{' or '#')));
         Assert.Contains("user.comment=\"hi\"", lines);
         // nothing runs as somebody whom the image did not mean
         Assert.Equal(modes < 2, lines.Any(line => line.StartsWith("bin/su f04755", StringComparison.Ordinal)));
@@ -79,14 +79,13 @@ public sealed class LossyTargetTests
     {
         string[] lines = await RunAsync("""
             chown 100000:100000 t
-            mkfifo go
-            unshare -U bash -c 'read -r < go; exec setpriv --reuid 0 --regid 0 --clear-groups "$@"' bash /mnt/np pull $ref --store t/s --extract --rootfs t/r --json > out 2> err & p=$!
+            unshare -U sleep 100 & p=$!
+            trap 'kill $p' EXIT
             until [ "$(readlink /proc/$p/ns/user)" != "$(readlink /proc/self/ns/user)" ]; do sleep 0.02; done
             echo 0 100000 2000 > /proc/$p/uid_map
             echo 0 100000 4000 > /proc/$p/gid_map
-            echo > go
-            wait $p
-            cat out; show t/r; getfattr -d -m - t/r/bin/ping; ls t/s/layers/sha256
+            nsenter -t $p -U -S 0 -G 0 /mnt/np pull $ref --store t/s --extract --rootfs t/r --json 2> err
+            show t/r; getfattr -d -m - t/r/bin/ping; ls t/s/layers/sha256
             """);
 
         // group 4321 is not in the range: home and what is in it
@@ -127,7 +126,7 @@ public sealed class LossyTargetTests
     public async Task A_file_system_of_whole_seconds_is_told()
     {
         // 128-byte inodes have no room for more
-        string[] lines = await RunAsync("truncate -s 16M i; mkfs.ext4 -q -I 128 i 2>/dev/null; mount -o loop i t; ./np pull $ref --store s --rootfs t/r --json 2>/dev/null; umount t");
+        string[] lines = await RunAsync("truncate -s 16M i; mkfs.ext4 -q -I 128 i >/dev/null 2>&1; mount -o loop i t; ./np pull $ref --store s --rootfs t/r --json 2>/dev/null; umount t");
 
         Assert.Equal((0, 0, 0, 0, 2), Lost(lines[0]));
     }
@@ -158,7 +157,7 @@ public sealed class LossyTargetTests
               set -eu; cd /mnt/t; mkdir m u w
               /mnt/np pull '$ref' --store s --extract --rootfs r 2>/dev/null >/dev/null
               mount -t overlay o -o "$(/mnt/np layers '$ref' --store s --overlay),upperdir=u,workdir=w" m
-              (cd r; find . -printf "%P %y%#m %U:%G %T@\n" | sort) > a; (cd m; find . -printf "%P %y%#m %U:%G %T@\n" | sort) > b; diff a b
+              (cd r; find . -mindepth 1 -printf "%P %y%#m %U:%G %T@\n" | sort) > a; (cd m; find . -mindepth 1 -printf "%P %y%#m %U:%G %T@\n" | sort) > b; diff a b
               getfattr -d -m user. m/note
               rm m/note; echo changed > m/home/ro; ls r/note' 2>&1
             """);
@@ -179,8 +178,8 @@ public sealed class LossyTargetTests
             show m
             """);
 
-        // three links take no attribute
-        Assert.Equal((2, 0, 4, 0, 0), Lost(lines[0]));
+        // the two symbolic links take no attribute; one capability and two trusted.* are not for nobody to set
+        Assert.Equal((2, 0, 3, 0, 0), Lost(lines[0]));
         string[] shown = [.. Everything.Select(line => line.Split(' ') switch
         {
             ["fifo", ..] => "fifo f0622 0:0",
