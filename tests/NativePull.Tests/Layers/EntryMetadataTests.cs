@@ -178,6 +178,29 @@ public sealed class EntryMetadataTests
     }
 
     [Fact]
+    public void Where_the_kernel_has_no_setxattrat_a_links_and_a_nodes_attributes_are_set_by_way_of_proc_and_not_through_the_link()
+    {
+        SkipUnlessRoot();
+        using TemporaryDirectory directory = new();
+        using SafeFileHandle handle = Libc.TryOpenDirectory(directory.Path)!;
+        System.IO.File.WriteAllText(directory["target"], "");
+        Assert.Equal(0, Libc.MakeSymlink("target\0"u8, handle, "link\0"u8));
+        Assert.Equal(0, Libc.MakeNode(handle, "fifo\0"u8, FileType.Fifo | 0x1A4, 0, 0));
+
+        foreach (byte[] name in new[] { "link\0"u8.ToArray(), "fifo\0"u8.ToArray() })
+        {
+            Assert.Equal(0, Libc.SetXattrThroughProc(handle, name, "trusted.a\0"u8, "1"u8));
+            Assert.Equal(0, Libc.SetXattrAt(handle, name, "trusted.b\0"u8, "2"u8));
+            Assert.Equal(Errno.PermissionDenied, Libc.SetXattrThroughProc(handle, name, "user.a\0"u8, "1"u8));
+            Assert.Equal(Errno.PermissionDenied, Libc.SetXattrAt(handle, name, "user.a\0"u8, "1"u8));
+        }
+
+        using SafeFileHandle target = System.IO.File.OpenHandle(directory["target"]);
+        Assert.Empty(Libc.GetXattrs(target, "target"));
+        Assert.Equal(Errno.NoEntry, Libc.SetXattrThroughProc(handle, "absent\0"u8, "trusted.a\0"u8, "1"u8));
+    }
+
+    [Fact]
     public void Trees_made_under_different_policies_have_different_names()
     {
         ExtractOptions strict = new() { Privileges = Root, Format = LayerFormat.Overlay };
