@@ -132,6 +132,24 @@ public sealed class LossyTargetTests
         Assert.Equal((0, 0, 0, 0, 2), Lost(lines[0]));
     }
 
+    [Fact]
+    public async Task A_file_system_that_takes_any_mode_and_keeps_none_is_found_out()
+    {
+        Assert.SkipUnless(System.IO.File.Exists("/dev/fuse") && System.IO.File.Exists("/usr/sbin/mount.exfat-fuse"), "exFAT by FUSE is not available");
+        byte[] tar = new TarBuilder()
+            .Directory("d/", 0x1E8).File("d/open", "x", 0x1FF, uid: 5).File("d/closed", "x", 0x180).Pax("mtime", "1700000000.5").File("d/also", "x", 0x180)
+            .End().ToArray();
+        string[] lines = await RunAsync("""
+            truncate -s 16M i; mkfs.exfat i >/dev/null; l=$(losetup -f --show i); trap 'umount t; losetup -d $l' EXIT
+            mount.exfat-fuse $l t >/dev/null
+            ./np pull $ref --store s --rootfs t/r --ownership squash --json 2>/dev/null; cat t/r/d/closed
+            """, registry => new FakeImage(registry, "a/b").Layer(TarBuilder.GZip(tar), Digest.Of(tar)).Publish());
+
+        // the root, the directory and two files; the one that was to be open to all is
+        Assert.Equal((1, 4, 0, 0, 1), Lost(lines[0]));
+        Assert.Equal("x", lines[1]);
+    }
+
     [Theory]
     [InlineData("", "this owner (--ownership squash sets none)")]
     [InlineData("--ownership squash --devices skip --xattrs try", "symbolic links")]
@@ -244,11 +262,11 @@ public sealed class LossyTargetTests
     }
 
     // What the script printed; a script that fails shows everything.
-    private static async Task<string[]> RunAsync(string script)
+    private static async Task<string[]> RunAsync(string script, Func<FakeRegistry, FakeImage>? image = null)
     {
         Assert.SkipUnless(Environment.IsPrivilegedProcess, "mounting, and becoming somebody else, need root");
         await using FakeRegistry registry = new FakeRegistry().Start();
-        string reference = Image(registry).Reference();
+        string reference = (image ?? Image)(registry).Reference();
         BinaryResult result = await Binary.ProgramAsync("unshare", "--mount", "bash", "-c", Prelude + script, Binary.File, reference);
         return result.Expect(0).Out.TrimEnd('\n').Split('\n').Where(line => line.Length > 0).ToArray();
     }

@@ -67,6 +67,18 @@ public sealed class CommandLineTests
     }
 
     [Fact]
+    public async Task The_environment_sets_ownership_and_maps_too()
+    {
+        Dictionary<string, string> environment = new() { ["NATIVEPULL_OWNERSHIP"] = "map", ["NATIVEPULL_UID_MAP"] = "0:1000:1,1:100000:65535", ["NATIVEPULL_GID_MAP"] = "0:1000:x" };
+
+        BinaryResult bad = await Binary.RunAsync(environment, "pull", "example.com/a");
+        BinaryResult overridden = await Binary.RunAsync(environment, "pull", "--gid-map", "0:1000:1", "example.com/A");
+
+        Assert.Contains("--gid-map: \"0:1000:x\"", bad.Expect(2).Error, StringComparison.Ordinal);
+        Assert.Contains("lower case", overridden.Expect(2).Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task An_image_absent_from_the_store_is_exit_3_under_policy_never_and_for_extract()
     {
         using TemporaryDirectory store = new();
