@@ -150,24 +150,27 @@ internal sealed class Options
 
     internal Options()
     {
+        // by their words: the value of an option that has an error of its own cannot be asked for
+        const string map = "map";
         Ownership.Validators.Add(result =>
         {
-            bool mapped = result.GetValue(UidMap) is { Length: > 0 } && result.GetValue(GidMap) is { Length: > 0 };
-            if (result.GetValue(Ownership) == OwnershipPolicy.Map && !mapped)
+            if (IsWord(result, map) && (result.GetResult(UidMap) is null || result.GetResult(GidMap) is null))
             {
                 result.AddError("--ownership map needs --uid-map and --gid-map");
             }
         });
-        foreach (Option<IdRange[]> map in new[] { UidMap, GidMap })
+        foreach (Option ranges in new[] { UidMap, GidMap })
         {
-            map.Validators.Add(result =>
+            ranges.Validators.Add(result =>
             {
-                if (result.GetValue(Ownership) != OwnershipPolicy.Map)
+                if (result.GetResult(Ownership) is not { } ownership || !IsWord(ownership, map))
                 {
-                    result.AddError($"{map.Name} needs --ownership map");
+                    result.AddError($"{ranges.Name} needs --ownership map");
                 }
             });
         }
+
+        static bool IsWord(OptionResult result, string word) => result.Tokens.Count == 1 && result.Tokens[0].Value == word;
     }
 
     /// <summary>The environment's name of an option.</summary>

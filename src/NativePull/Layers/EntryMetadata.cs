@@ -17,8 +17,10 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
     private const uint OwnerBits = 0x1C0; // S_IRWXU
     private const uint PermissionBits = 0x1FF;
 
-    // How a file system rounds times is learned from the first that shows it.
+    // What a file system does to times and modes is learned from the first that show it.
     private bool? keepsNanoseconds;
+    private bool? keepsModes;
+    private uint? firstMode;
 
     private bool Overridden => options.Ownership == OwnershipPolicy.OverrideStat;
 
@@ -33,7 +35,7 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
         uint mode;
         if (Overridden)
         {
-            Failure.ThrowIf(Libc.SetXattr(file, OverrideStat.Name, OverrideStat.Of(entry)), "setxattr user.containers.override_stat of", path);
+            Override(file, OverrideStat.Of(entry), path);
             mode = (entry.Mode & PermissionBits) | (directory ? OwnerBits : 0x180);
         }
         else
@@ -42,7 +44,7 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
         }
 
         uint working = directory ? mode | OwnerBits : mode;
-        SetMode(Libc.ChangeMode(file, working), path);
+        SetMode(place, working, path);
         Attributes(place, entry, path, acls: true);
         return working == mode ? null : mode;
     }
@@ -61,7 +63,7 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
         Attributes(place, entry, path, acls: false);
         if (entry.Kind != TarEntryKind.Symlink)
         {
-            SetMode(Libc.ChangeModeAt(parent, name, Harmless(entry.Mode, owned, directory: false)), path);
+            SetMode(place, Harmless(entry.Mode, owned, directory: false), path);
             Attributes(place, entry, path, acls: true);
         }
 
@@ -100,10 +102,10 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
         _ = Libc.ChangeOwner(directory, uid, gid);
         if (Overridden)
         {
-            Failure.ThrowIf(Libc.SetXattr(directory, OverrideStat.Name, OverrideStat.OfDirectory(0, 0, 0x1ED)), "setxattr user.containers.override_stat of", path);
+            Override(directory, OverrideStat.OfDirectory(0, 0, 0x1ED), path);
         }
 
-        SetMode(Libc.ChangeMode(directory, 0x1ED), path);
+        SetMode(new Place(directory, null), 0x1ED, path);
     }
 
     /// <summary>What a file or directory of the layers below has, as it is there: for one that a layer implies or links to.</summary>
@@ -118,16 +120,17 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
             }
         }
 
-        SetMode(Libc.ChangeMode(to, mode), path);
+        SetMode(new Place(to, null), mode, path);
     }
 
     /// <summary>The same for a link, device or fifo; times included.</summary>
     internal void CopyAt(SafeFileHandle parent, byte[] name, FileStatus status, ReadOnlySpan<byte> path)
     {
-        uint mode = CopyOwner(new Place(parent, name), status, path);
+        Place place = new(parent, name);
+        uint mode = CopyOwner(place, status, path);
         if (status.Type != FileType.Symlink)
         {
-            SetMode(Libc.ChangeModeAt(parent, name, mode), path);
+            SetMode(place, mode, path);
         }
 
         Failure.ThrowIf(Libc.SetTimesAt(parent, name, status.ModifiedSeconds, status.ModifiedNanoseconds), "utimensat", path);
@@ -180,7 +183,7 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
             return true;
         }
 
-        if (errno is Errno.PermissionDenied or Errno.Invalid or Errno.NotSupported)
+        if (Failure.IsRefusal(errno) || errno == Errno.Invalid)
         {
             throw Failure.CannotHold("this owner (--ownership squash sets none)", "chown", path, errno);
         }
@@ -197,16 +200,29 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
         return harmless;
     }
 
-    private void SetMode(int errno, ReadOnlySpan<byte> path)
+    private void SetMode(Place place, uint mode, ReadOnlySpan<byte> path)
     {
-        if (errno is Errno.PermissionDenied or Errno.NotSupported)
+        int errno = place.ChangeMode(mode);
+        if (!Failure.IsRefusal(errno))
         {
-            // it is ours: a file system without modes
-            report.ModesLost++;
-            return;
+            Failure.ThrowIf(errno, "chmod", path);
+            if (keepsModes == true)
+            {
+                return;
+            }
+
+            // some file systems without modes take any and keep none; two different ones kept are proof enough
+            if (place.Status(path).Permissions == mode)
+            {
+                keepsModes ??= firstMode is { } first && first != mode ? true : null;
+                firstMode = mode;
+                return;
+            }
+
+            keepsModes = false;
         }
 
-        Failure.ThrowIf(errno, "chmod", path);
+        report.ModesLost++;
     }
 
     private void Attributes(Place place, TarEntry entry, ReadOnlySpan<byte> path, bool acls)
@@ -226,6 +242,16 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
 
             byte[] name = options.Format == LayerFormat.Overlay ? OverlayMarks.Escape(xattr.Name, options.Whiteouts) : xattr.Name;
             Attribute(place.SetXattr([.. name, 0], ValueOf(xattr)), xattr.Name, path);
+        }
+    }
+
+    // Not subject to --xattrs: without it the policy would be another.
+    private static void Override(SafeFileHandle file, byte[] value, ReadOnlySpan<byte> path)
+    {
+        int errno = Libc.SetXattr(file, OverrideStat.Name, value);
+        if (errno != 0)
+        {
+            throw Failure.CannotHold("the attribute user.containers.override_stat", "setxattr", path, errno);
         }
     }
 
@@ -252,19 +278,19 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
             return;
         }
 
-        if (options.Xattrs != XattrPolicy.Keep && IsRefusal(errno))
+        if (options.Xattrs != XattrPolicy.Keep && IsXattrRefusal(errno))
         {
             report.XattrsLost++;
             return;
         }
 
-        throw IsRefusal(errno)
+        throw IsXattrRefusal(errno)
             ? Failure.CannotHold($"the attribute {TarText.Show(name.TrimEnd((byte)0))} (--xattrs try goes on without)", "setxattr", path, errno)
             : new LinuxException($"setxattr {TarText.Show(name.TrimEnd((byte)0))} of", TarText.Show(path), errno);
     }
 
     // ENOSPC too: it is how ext4 says that an attribute is too large for it
-    private static bool IsRefusal(int errno) => errno is Errno.NotSupported or Errno.PermissionDenied or Errno.AccessDenied or Errno.NoSystemCall
+    private static bool IsXattrRefusal(int errno) => Failure.IsRefusal(errno) || errno is Errno.AccessDenied
         or Errno.Invalid or Errno.TooBig or Errno.OutOfRange or Errno.NoSpace;
 
     private static uint Map(uint id, IReadOnlyList<IdRange> ranges, string what, string option, ReadOnlySpan<byte> path) => TryMap(id, ranges)
@@ -312,6 +338,8 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
     private readonly record struct Place(SafeFileHandle Handle, byte[]? Name)
     {
         internal int ChangeOwner(uint uid, uint gid) => Name is null ? Libc.ChangeOwner(Handle, uid, gid) : Libc.ChangeOwnerAt(Handle, Name, uid, gid);
+
+        internal int ChangeMode(uint mode) => Name is null ? Libc.ChangeMode(Handle, mode) : Libc.ChangeModeAt(Handle, Name, mode);
 
         internal int SetXattr(byte[] name, byte[] value) => Name is null ? Libc.SetXattr(Handle, name, value) : Libc.SetXattrAt(Handle, Name, name, value);
 

@@ -1,5 +1,7 @@
+using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
+using NativePull.Native;
 
 namespace NativePull.Layers;
 
@@ -132,15 +134,17 @@ internal sealed record ExtractOptions
                 words.Add("user");
             }
 
+            // where owners cannot be the archive's, they are the maker's; short words, because mount(2) takes 4,096 bytes of options
+            string by = Libc.EffectiveUser.ToString(CultureInfo.InvariantCulture);
             words.Add(Ownership switch
             {
-                OwnershipPolicy.Squash => "squash",
+                OwnershipPolicy.Squash => "squash" + by,
                 OwnershipPolicy.Map => "map" + MapName(),
-                OwnershipPolicy.OverrideStat => "overridestat",
-                _ => Privileges.AnyOwner ? "" : "unowned",
+                OwnershipPolicy.OverrideStat => "override" + by,
+                _ => Privileges.AnyOwner ? "" : "by" + by,
             });
-            words.Add(Xattrs switch { XattrPolicy.Try => "tryxattrs", XattrPolicy.Drop => "noxattrs", _ => "" });
-            words.Add(Devices == DevicePolicy.Skip ? "nodevices" : "");
+            words.Add(Xattrs switch { XattrPolicy.Try => "try", XattrPolicy.Drop => "noxattr", _ => "" });
+            words.Add(Devices == DevicePolicy.Skip ? "nodev" : "");
             return string.Join('-', words.Where(word => word.Length > 0));
         }
     }
@@ -151,7 +155,7 @@ internal sealed record ExtractOptions
     private string MapName()
     {
         string text = string.Join(',', UidMap) + ";" + string.Join(',', GidMap);
-        return Convert.ToHexStringLower(SHA256.HashData(Encoding.ASCII.GetBytes(text)))[..12];
+        return Convert.ToHexStringLower(SHA256.HashData(Encoding.ASCII.GetBytes(text)))[..8];
     }
 }
 

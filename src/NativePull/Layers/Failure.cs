@@ -21,10 +21,13 @@ internal static class Failure
         }
     }
 
+    /// <summary>How file systems and the kernel say that they do not do such things at all; ENOSYS is FUSE's way.</summary>
+    internal static bool IsRefusal(int errno) => errno is Errno.PermissionDenied or Errno.NotSupported or Errno.NoSystemCall;
+
     /// <summary>A refusal by what the tree is made on, rather than by what is in the archive.</summary>
     /// <param name="what">What is refused, with what to do about it.</param>
     internal static PullException CannotHold(string what, string call, ReadOnlySpan<byte> path, int errno) => new(
         errno is Errno.PermissionDenied or Errno.AccessDenied ? PullError.Permission : PullError.Machine,
-        $"{TarText.Show(path)}: this file system or process cannot hold {what}",
+        $"{(path.Length == 0 ? "the root directory" : TarText.Show(path))}: this file system or process cannot hold {what}",
         new LinuxException(call, TarText.Show(path), errno));
 }

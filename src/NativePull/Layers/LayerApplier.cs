@@ -237,7 +237,7 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options, A
             errno = Libc.MakeLink(targetParent, targetName, parent.Handle!, name);
         }
 
-        if (errno is Errno.PermissionDenied or Errno.NotSupported)
+        if (Failure.IsRefusal(errno))
         {
             throw Failure.CannotHold("hard links", "link", path, errno);
         }
@@ -268,7 +268,7 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options, A
             errno = inFile ? CreateFile(parent, name, out standIn) : Create(parent, name, entry);
         }
 
-        if (errno is Errno.PermissionDenied or Errno.NotSupported)
+        if (Failure.IsRefusal(errno))
         {
             throw entry.Kind == TarEntryKind.Symlink
                 ? Failure.CannotHold("symbolic links", "symlink", path, errno)

@@ -200,7 +200,7 @@ internal sealed class LayerDirectories : IDisposable
         }
 
         int errno = OverlayMarks.MakeOpaque(directory.Handle!, whiteoutStyle);
-        if (errno is Errno.PermissionDenied or Errno.NotSupported)
+        if (Failure.IsRefusal(errno))
         {
             throw Failure.CannotHold(
                 whiteoutStyle == WhiteoutStyle.Overlay ? "trusted.* attributes (--whiteouts overlay-user needs none)" : "user.* attributes", "setxattr", path, errno);

@@ -25,7 +25,7 @@ internal static class OverlayMarks
     internal static int MakeWhiteout(SafeFileHandle parent, ReadOnlySpan<byte> name, WhiteoutStyle style)
     {
         int refused = Libc.MakeNode(parent, name, FileType.Character, 0, 0);
-        return refused is Errno.PermissionDenied or Errno.NotSupported or Errno.Invalid && MakeEmpty(parent, name, style) == 0 ? 0 : refused;
+        return (Failure.IsRefusal(refused) || refused == Errno.Invalid) && MakeEmptyWhiteout(parent, name, style) == 0 ? 0 : refused;
     }
 
     /// <summary>Whether a name, of which this is the status, is a whiteout of either form.</summary>
@@ -60,7 +60,8 @@ internal static class OverlayMarks
         return name.StartsWith(prefix) && !name[prefix.Length..].StartsWith("overlay."u8);
     }
 
-    private static int MakeEmpty(SafeFileHandle parent, ReadOnlySpan<byte> name, WhiteoutStyle style)
+    /// <summary>The form of <see cref="MakeWhiteout"/> for where no device can be made.</summary>
+    internal static int MakeEmptyWhiteout(SafeFileHandle parent, ReadOnlySpan<byte> name, WhiteoutStyle style)
     {
         int errno = Libc.OpenAt(parent, name, OpenFlags.WriteOnly | OpenFlags.Create | OpenFlags.Exclusive | OpenFlags.NoFollow, 0x180, out SafeFileHandle? made);
         if (errno != 0)

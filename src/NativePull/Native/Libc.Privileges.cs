@@ -52,13 +52,15 @@ internal static unsafe partial class Libc
         return attempt(file);
     }
 
-    // lsetxattr(2) of a name in an open directory, where /proc is; else an errno of the path.
-    private static int SetXattrThroughProc(SafeFileHandle parent, ReadOnlySpan<byte> name, byte* xattr, byte* value, int size)
+    /// <summary>lsetxattr(2) of a name in an open directory by way of /proc; 0 or an errno, where there is no /proc one of a path.</summary>
+    internal static int SetXattrThroughProc(SafeFileHandle parent, ReadOnlySpan<byte> name, ReadOnlySpan<byte> xattr, ReadOnlySpan<byte> value)
     {
         byte[] path = [.. Encoding.ASCII.GetBytes($"/proc/self/fd/{parent.DangerousGetHandle()}/"), .. name];
         fixed (byte* bytes = path)
+        fixed (byte* xattrBytes = xattr)
+        fixed (byte* valueBytes = value)
         {
-            return Result(lsetxattr(bytes, xattr, value, size, 0));
+            return Result(lsetxattr(bytes, xattrBytes, valueBytes, value.Length, 0));
         }
     }
 

@@ -223,7 +223,7 @@ internal static unsafe partial class Libc
                     return errno;
                 }
 
-                int other = SetXattrThroughProc(parent, name, xattrBytes, valueBytes, value.Length);
+                int other = SetXattrThroughProc(parent, name, xattr, value);
                 return other is Errno.NoEntry or Errno.NotDirectory ? errno : other;
             }
             finally

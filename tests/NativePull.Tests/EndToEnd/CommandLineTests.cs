@@ -19,6 +19,15 @@ public sealed class CommandLineTests
         { "a bad number of jobs", ["pull", "--jobs", "0", "example.com/a"] },
         { "a bad duration", ["pull", "--stall-timeout", "soon", "example.com/a"] },
         { "one directory for two images", ["pull", "--rootfs", "/x", "example.com/a", "example.com/b"] },
+        { "a bad ownership", ["pull", "--ownership", "overridestat", "example.com/a"] },
+        { "map without ranges", ["pull", "--ownership", "map", "example.com/a"] },
+        { "map without groups", ["pull", "--ownership", "map", "--uid-map", "0:1:1", "example.com/a"] },
+        { "ranges without map", ["pull", "--uid-map", "0:1:1", "--gid-map", "0:1:1", "example.com/a"] },
+        { "a bad range", ["pull", "--ownership", "map", "--uid-map", "0:1", "--gid-map", "0:1:1", "example.com/a"] },
+        { "overlapping ranges", ["pull", "--ownership", "map", "--uid-map", "0:1:5", "--uid-map", "4:9:1", "--gid-map", "0:1:1", "example.com/a"] },
+        { "bad whiteouts", ["pull", "--whiteouts", "aufs", "example.com/a"] },
+        { "a bad limit of size", ["pull", "--max-unpacked", "0", "example.com/a"] },
+        { "a bad limit of entries", ["pull", "--max-entries", "1k", "example.com/a"] },
         { "extract to nowhere", ["extract", "example.com/a"] },
         { "a user without a password", ["pull", "--username", "me", "example.com/a"] },
     };
@@ -54,6 +63,18 @@ public sealed class CommandLineTests
         BinaryResult overridden = await Binary.RunAsync(environment, "pull", "--jobs", "2", "example.com/A");
 
         Assert.Contains("--jobs", set.Expect(2).Error, StringComparison.Ordinal);
+        Assert.Contains("lower case", overridden.Expect(2).Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task The_environment_sets_ownership_and_maps_too()
+    {
+        Dictionary<string, string> environment = new() { ["NATIVEPULL_OWNERSHIP"] = "map", ["NATIVEPULL_UID_MAP"] = "0:1000:1,1:100000:65535", ["NATIVEPULL_GID_MAP"] = "0:1000:x" };
+
+        BinaryResult bad = await Binary.RunAsync(environment, "pull", "example.com/a");
+        BinaryResult overridden = await Binary.RunAsync(environment, "pull", "--gid-map", "0:1000:1", "example.com/A");
+
+        Assert.Contains("--gid-map: \"0:1000:x\"", bad.Expect(2).Error, StringComparison.Ordinal);
         Assert.Contains("lower case", overridden.Expect(2).Error, StringComparison.Ordinal);
     }
 
