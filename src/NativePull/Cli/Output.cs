@@ -8,13 +8,22 @@ namespace NativePull.Cli;
 /// </summary>
 internal static class Output
 {
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(1);
+
     private static readonly UTF8Encoding Utf8 = new(encoderShouldEmitUTF8Identifier: false);
 
     internal static void Result(string line) => Result(Utf8.GetBytes(line + "\n"));
 
     internal static void Result(ReadOnlySpan<byte> bytes) => Write(Console.OpenStandardOutput(), bytes);
 
-    internal static void Error(string line) => Write(Console.OpenStandardError(), Utf8.GetBytes($"nativepull: {line}\n"));
+    /// <summary>One line on standard error. A pipe that is full and never read must not keep the program from ending.</summary>
+    internal static void Error(string line)
+    {
+        byte[] bytes = Utf8.GetBytes($"nativepull: {line}\n");
+        Thread writer = new(() => Write(Console.OpenStandardError(), bytes)) { IsBackground = true, Name = "error" };
+        writer.Start();
+        writer.Join(Patience);
+    }
 
     internal static void Raw(ReadOnlySpan<byte> bytesForError) => Write(Console.OpenStandardError(), bytesForError);
 

@@ -68,7 +68,7 @@ internal static class PullCommand
             StagedDirectory.CheckKind(rootfs);
         }
 
-        using Catalog catalog = Catalog.Open(layout, session.StoreOptions);
+        using Catalog catalog = await Catalog.OpenAsync(layout, session.StoreOptions, session.Token);
         ImagePuller puller = new(registry, blobs, layers, catalog, session.Reporter, TimeProvider.System);
         PullResult result = await puller.PullAsync(reference, pull, session.Token);
         session.Reporter.Drain();

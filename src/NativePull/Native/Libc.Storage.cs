@@ -58,6 +58,22 @@ internal static unsafe partial class Libc
         }
     }
 
+    /// <summary>
+    /// A file for reading, without the shared lock that the BCL takes on every file it opens: that would fail where the writer has renamed
+    /// the file into place and not yet given its own lock back. Null where the name is absent.
+    /// </summary>
+    internal static SafeFileHandle? TryOpenForReading(string path)
+    {
+        fixed (byte* bytes = Terminated(path))
+        {
+            int descriptor = open(bytes, OpenFlags.ReadOnly | OpenFlags.CloseOnExec, 0);
+            int errno = Marshal.GetLastPInvokeError();
+            return descriptor >= 0 ? new SafeFileHandle(descriptor, ownsHandle: true)
+                : errno == NoSuchFile ? null
+                : throw new LinuxException("open", path, errno);
+        }
+    }
+
     /// <summary>fsync(2): of a directory, the names in it.</summary>
     internal static void FlushDirectory(string path)
     {
@@ -121,6 +137,32 @@ internal static unsafe partial class Libc
         }
 
         return IdentityFrom(new ReadOnlySpan<byte>(status, StatxSize));
+    }
+
+    /// <summary>
+    /// Whether something is mounted on the directory (statx(2), STATX_ATTR_MOUNT_ROOT, Linux 5.8). Before that, whether its file system is
+    /// another than its parent's, which misses a bind mount of the same one.
+    /// </summary>
+    internal static bool IsMountPoint(string path)
+    {
+        const ulong mountRoot = 0x2000; // STATX_ATTR_MOUNT_ROOT
+        byte* status = stackalloc byte[StatxSize];
+        fixed (byte* bytes = Terminated(path))
+        {
+            Check(statx(CurrentDirectory, bytes, LinkItself, BasicStatisticsAndBirth, status), "statx", path);
+        }
+
+        // stx_attributes 8, stx_attributes_mask 56
+        ReadOnlySpan<byte> read = new(status, StatxSize);
+        if ((BinaryPrimitives.ReadUInt64LittleEndian(read[56..]) & mountRoot) != 0)
+        {
+            return (BinaryPrimitives.ReadUInt64LittleEndian(read[8..]) & mountRoot) != 0;
+        }
+
+        FileIdentity own = IdentityFrom(read);
+        return TryIdentityOf(Path.GetDirectoryName(path) ?? "/") is not { } parent
+            || (own.DeviceMajor, own.DeviceMinor) != (parent.DeviceMajor, parent.DeviceMinor)
+            || own.Inode == parent.Inode;
     }
 
     // Offsets of struct statx: stx_ino 32, stx_btime 80, stx_dev_major 136, stx_dev_minor 140.

@@ -7,7 +7,9 @@ namespace NativePull.Pull;
 /// All layers in order onto one root, in a staging directory beside the destination. Nothing is visible until <see cref="Publish"/>; disposing
 /// without it leaves nothing behind.
 /// </summary>
-internal sealed class FlatExtraction(string destination, bool sync, IReadOnlyList<LayerSource> sources, ExtractOptions options) : IDisposable
+/// <param name="isThere">Whether another process published the very same there meanwhile.</param>
+internal sealed class FlatExtraction(
+    string destination, StoreOptions store, Func<bool> isThere, IReadOnlyList<LayerSource> sources, ExtractOptions options) : IDisposable
 {
     private readonly ExtractOptions flat = options with { Format = LayerFormat.Flat };
     private StagedDirectory? staged;
@@ -17,11 +19,15 @@ internal sealed class FlatExtraction(string destination, bool sync, IReadOnlyLis
     {
         while (true)
         {
-            staged = StagedDirectory.TryBegin(destination, sync)
-                ?? throw new PullException(PullError.Locked, $"{destination} is being made by another process");
+            staged = await StagedDirectory.BeginAsync(destination, store, isThere, token);
+            if (staged is not { } target)
+            {
+                return;
+            }
+
             try
             {
-                await Blocking.OnOwnThread(() => ApplyAll(staged, token), token);
+                await Blocking.OnOwnThread(() => ApplyAll(target, token), token);
                 return;
             }
             catch (PartRestartedException)
@@ -39,8 +45,8 @@ internal sealed class FlatExtraction(string destination, bool sync, IReadOnlyLis
     /// <summary>Under which policies; see <see cref="ExtractOptions.Variant"/>.</summary>
     internal static string VariantOf(ExtractOptions options) => (options with { Format = LayerFormat.Flat }).Variant;
 
-    /// <summary>Which directory it is, before and after it is published.</summary>
-    internal string Identity => staged!.Identity;
+    /// <summary>Which directory it is, before and after it is published; null: another process made it, and there is nothing to publish.</summary>
+    internal string? Identity => staged?.Identity;
 
     internal void Publish() => staged!.Publish();
 

@@ -33,15 +33,15 @@ internal sealed class ImagePuller(
         OverlayExtraction? overlay = options.ExtractLayers ? new OverlayExtraction(sources, layers, options.Extract) : null;
         using FlatExtraction? flat = ToFlat(image, sources, options);
         await RunAsync(image, downloads.Values, overlay, flat, options, token);
-        catalog.Record(ToRecord(image, clock.GetUtcNow()));
-        if (flat is not null)
+        await catalog.RecordAsync(ToRecord(image, clock.GetUtcNow()), token);
+        if (flat is { Identity: { } identity })
         {
             // said before it is done: after a crash between the two the directory is still recognised, or is not there at all
-            catalog.RecordRootfs(options.Rootfs!, image.Manifest.Descriptor.Digest, FlatExtraction.VariantOf(options.Extract), flat.Identity);
+            catalog.RecordRootfs(options.Rootfs!, image.Manifest.Descriptor.Digest, FlatExtraction.VariantOf(options.Extract), identity);
             flat.Publish();
         }
 
-        ExtractReport? extracted = flat?.Report ?? Sum(overlay?.Reports);
+        ExtractReport? extracted = (flat?.Identity is null ? null : flat.Report) ?? Sum(overlay?.Reports);
         foreach (string loss in Losses.Of(extracted, options.Extract))
         {
             events.Report(new PullEvent.Warning(loss));
@@ -82,10 +82,16 @@ internal sealed class ImagePuller(
     }
 
     // Null where there is nothing to do: no directory asked for, or it is there from the same manifest already.
-    private FlatExtraction? ToFlat(ResolvedImage image, IReadOnlyList<LayerSource> sources, PullOptions options) =>
-        options.Rootfs is not { } destination || catalog.HasRootfs(destination, image.Manifest.Descriptor.Digest, FlatExtraction.VariantOf(options.Extract))
-            ? null
-            : new FlatExtraction(destination, options.Sync, sources, options.Extract);
+    private FlatExtraction? ToFlat(ResolvedImage image, IReadOnlyList<LayerSource> sources, PullOptions options)
+    {
+        if (options.Rootfs is not { } destination)
+        {
+            return null;
+        }
+
+        bool IsThere() => catalog.HasRootfs(destination, image.Manifest.Descriptor.Digest, FlatExtraction.VariantOf(options.Extract));
+        return IsThere() ? null : new FlatExtraction(destination, new StoreOptions { Sync = options.Sync }, IsThere, sources, options.Extract);
+    }
 
     private async Task KeepDocumentsAsync(ResolvedImage image, CancellationToken token)
     {

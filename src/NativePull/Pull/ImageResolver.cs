@@ -140,7 +140,7 @@ internal sealed class ImageResolver(RegistryClient? registry, BlobStore? blobs, 
     // A document named by digest: from the store, else from the registry.
     private async Task<Document> GetDocumentAsync(Reference reference, Digest digest, long? size, CancellationToken token)
     {
-        if (blobs is not null && blobs.TryRead(digest, MaximumManifest) is { } content)
+        if (TryRead(digest, MaximumManifest) is { } content)
         {
             string mediaType = OciJson.MediaTypeOf(content, $"{reference.Name}@{digest}") ?? "";
             return new Document(new Descriptor(mediaType, digest, content.Length), content);
@@ -155,6 +155,20 @@ internal sealed class ImageResolver(RegistryClient? registry, BlobStore? blobs, 
         }
 
         return fetched;
+    }
+
+    // What is damaged counts as absent where it can be had again.
+    private byte[]? TryRead(Digest digest, long limit)
+    {
+        try
+        {
+            return blobs?.TryRead(digest, limit);
+        }
+        catch (PullException damaged) when (damaged.Reason == PullError.StoreDamaged && registry is not null)
+        {
+            progress.Report(new PullEvent.Warning($"{damaged.Message}; it is fetched anew"));
+            return null;
+        }
     }
 
     private async Task<Document> FetchAsync(Reference reference, string selector, CancellationToken token)
@@ -174,7 +188,7 @@ internal sealed class ImageResolver(RegistryClient? registry, BlobStore? blobs, 
 
     private async Task<byte[]> GetConfigAsync(Reference reference, Descriptor config, CancellationToken token)
     {
-        if (blobs is not null && blobs.TryRead(config.Digest, MaximumConfig) is { } content)
+        if (TryRead(config.Digest, MaximumConfig) is { } content)
         {
             return content;
         }

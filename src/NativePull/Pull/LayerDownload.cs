@@ -45,23 +45,16 @@ internal sealed class LayerDownload(Descriptor blob, BlobStore blobs, IProgress<
                 throw new PullException(PullError.NotInStore, $"layer {Blob.Digest} is not in the store");
             }
 
-            using BlobIngest? begun = await blobs.BeginAsync(Blob, token);
-            if (begun is null)
+            BlobIngest? begun = await blobs.BeginAsync(Blob, token);
+            if (begun is not null)
             {
-                progress.Report(new PullEvent.BlobDone(Blob, LayerState.Present));
-                return;
+                await FetchAndEndAsync(begun, registry, repository, limiter, token);
             }
 
-            await FetchAsync(begun, registry, repository, limiter, token);
             progress.Report(new PullEvent.BlobDone(Blob, State));
         }
         finally
         {
-            lock (gate)
-            {
-                ingest = null;
-            }
-
             started.TrySetResult();
         }
     }
@@ -81,6 +74,24 @@ internal sealed class LayerDownload(Descriptor blob, BlobStore blobs, IProgress<
         // not being written: committed, or failed, and then the failure is the answer
         Blocking.Wait(Completion, token);
         return blobs.Open(Blob.Digest);
+    }
+
+    private async Task FetchAndEndAsync(BlobIngest begun, RegistryClient registry, string repository, RateLimiter? limiter, CancellationToken token)
+    {
+        try
+        {
+            await FetchAsync(begun, registry, repository, limiter, token);
+        }
+        finally
+        {
+            // nobody may begin to follow what is about to be closed
+            lock (gate)
+            {
+                ingest = null;
+            }
+
+            begun.Dispose();
+        }
     }
 
     private async Task FetchAsync(BlobIngest begun, RegistryClient registry, string repository, RateLimiter? limiter, CancellationToken token)

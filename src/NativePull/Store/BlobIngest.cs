@@ -97,17 +97,22 @@ internal sealed class BlobIngest : IDisposable
             throw Reject(PullError.DigestMismatch, $"blob: expected {blob.Digest}, got {actual}");
         }
 
-        string destination = layout.Blob(blob.Digest);
-        Directory.CreateDirectory(layout.Blobs(blob.Digest.Algorithm));
+        string directory = layout.Blobs(blob.Digest.Algorithm);
+        bool isFirstOfAlgorithm = !Directory.Exists(directory);
+        Directory.CreateDirectory(directory);
         if (options.Sync)
         {
             RandomAccess.FlushToDisk(part);
         }
 
-        Libc.Rename(path, destination);
+        Libc.Rename(path, layout.Blob(blob.Digest));
         if (options.Sync)
         {
-            Libc.FlushDirectory(layout.Blobs(blob.Digest.Algorithm));
+            Libc.FlushDirectory(directory);
+            if (isFirstOfAlgorithm)
+            {
+                Libc.FlushDirectory(layout.AllBlobs);
+            }
         }
 
         End(PartState.Committed);
@@ -122,9 +127,10 @@ internal sealed class BlobIngest : IDisposable
 
     public void Dispose()
     {
-        bool untouched = offset == 0 && state == PartState.Growing;
+        // the file's own length counts: a cancelled start may not have hashed any of what an earlier run kept
+        bool isEmpty = state == PartState.Growing && RandomAccess.GetLength(part) == 0;
         End(PartState.Abandoned);
-        if (untouched)
+        if (isEmpty)
         {
             // an empty part is worth nothing; still under its lock, so nobody else can have begun with it
             File.Delete(path);

@@ -8,7 +8,7 @@ namespace NativePull.Store;
 /// <summary>Blobs by digest. One that is here was hashed, flushed and renamed; afterwards name and length are trusted.</summary>
 internal sealed class BlobStore(StoreLayout layout, StoreOptions options)
 {
-    private const int SharingViolation = 11; // EAGAIN, what flock answers through the BCL
+    internal const int SharingViolation = 11; // EAGAIN, what flock answers through the BCL
 
     internal bool Contains(Descriptor blob)
     {
@@ -17,7 +17,9 @@ internal sealed class BlobStore(StoreLayout layout, StoreOptions options)
     }
 
     /// <summary>Its bytes; the caller disposes.</summary>
-    internal Stream Open(Digest digest) => new FileStream(layout.Blob(digest), FileMode.Open, FileAccess.Read, FileShare.Read | FileShare.Delete, 0, FileOptions.SequentialScan);
+    /// <exception cref="PullException">NotInStore.</exception>
+    internal Stream Open(Digest digest) => new FileStream(
+        Libc.TryOpenForReading(layout.Blob(digest)) ?? throw new PullException(PullError.NotInStore, $"blob {digest} is not in the store"), FileAccess.Read, 0);
 
     /// <summary>A small blob whole, hashed again; null where it is not here.</summary>
     /// <param name="limit">Bytes; a larger one is a LimitPassed.</param>
@@ -25,27 +27,26 @@ internal sealed class BlobStore(StoreLayout layout, StoreOptions options)
     internal byte[]? TryRead(Digest digest, long limit)
     {
         string path = layout.Blob(digest);
-        if (!File.Exists(path))
+        if (ReadWhole(path, limit) is not { } content)
         {
             return null;
         }
 
-        long length = new FileInfo(path).Length;
-        if (length > limit)
-        {
-            throw new PullException(PullError.LimitPassed, $"{path} has {Text(length)} bytes, more than {Text(limit)}");
-        }
-
-        byte[] content = File.ReadAllBytes(path);
         return digest.Matches(content)
             ? content
             : throw new PullException(PullError.StoreDamaged, $"{path}: expected {digest}, got {Digest.Of(content)}");
     }
 
-    /// <summary>Puts a small blob, if it is not here yet.</summary>
+    /// <summary>Puts a small blob, if it is not here yet. Being small it is looked at, not trusted: one that was damaged is replaced.</summary>
     /// <exception cref="PullException">DigestMismatch, SizeMismatch, Locked.</exception>
     internal async Task PutAsync(Descriptor blob, byte[] content, CancellationToken token)
     {
+        string path = layout.Blob(blob.Digest);
+        if (Contains(blob) && ReadWhole(path, content.Length) is { } present && !present.AsSpan().SequenceEqual(content))
+        {
+            File.Delete(path);
+        }
+
         using BlobIngest? ingest = await BeginAsync(blob, token);
         if (ingest is not null)
         {
@@ -107,6 +108,26 @@ internal sealed class BlobStore(StoreLayout layout, StoreOptions options)
         {
             return null;
         }
+    }
+
+    private static byte[]? ReadWhole(string path, long limit)
+    {
+        using SafeFileHandle? file = Libc.TryOpenForReading(path);
+        if (file is null)
+        {
+            return null;
+        }
+
+        long length = RandomAccess.GetLength(file);
+        if (length > limit)
+        {
+            throw new PullException(PullError.LimitPassed, $"{path} has {Text(length)} bytes, more than {Text(limit)}");
+        }
+
+        byte[] content = new byte[length];
+        using FileStream stream = new(file, FileAccess.Read, 0);
+        stream.ReadExactly(content);
+        return content;
     }
 
     private static long Length(string path)

@@ -25,9 +25,9 @@ internal sealed class Catalog : IDisposable
 
     /// <summary>Opens, and makes store and tables where they are not there yet.</summary>
     /// <exception cref="PullException">StoreDamaged, Locked, NoSpace, Permission, Machine.</exception>
-    internal static Catalog Open(StoreLayout layout, StoreOptions options)
+    internal static async Task<Catalog> OpenAsync(StoreLayout layout, StoreOptions options, CancellationToken token)
     {
-        LayoutIndex.EnsureStore(layout);
+        await LayoutIndex.EnsureStoreAsync(layout, options, token);
         return Guard(layout, () =>
         {
             SqliteConnection connection = Connect(layout.Database, SqliteOpenMode.ReadWriteCreate);
@@ -48,7 +48,7 @@ internal sealed class Catalog : IDisposable
         });
     }
 
-    /// <summary>Opens for looking; null where there is no catalog. Works in a directory that cannot be written.</summary>
+    /// <summary>Opens for looking; null where there is no catalog, or an empty one. Works in a directory that cannot be written.</summary>
     /// <exception cref="PullException">StoreDamaged, Machine.</exception>
     internal static Catalog? OpenReadOnly(StoreLayout layout, StoreOptions options)
     {
@@ -60,35 +60,43 @@ internal sealed class Catalog : IDisposable
         return Guard(layout, () =>
         {
             SqliteConnection connection = Connect(layout.Database, SqliteOpenMode.ReadOnly);
+            bool isKept = false;
             try
             {
-                Execute(connection, "SELECT count(*) FROM sqlite_schema");
-                return new Catalog(connection, layout, options);
+                try
+                {
+                    isKept = CatalogSchema.IsPrepared(connection);
+                }
+                catch (SqliteException unwritable) when (unwritable.SqliteErrorCode is 8 or 14)
+                {
+                    // READONLY, CANTOPEN: the directory takes no shared-memory file; nobody can be writing there, so the file is immutable
+                    connection.Dispose();
+                    connection = Connect(Immutable(layout.Database), SqliteOpenMode.ReadOnly);
+                    isKept = CatalogSchema.IsPrepared(connection);
+                }
+
+                return isKept ? new Catalog(connection, layout, options) : null;
             }
-            catch (SqliteException unwritable) when (unwritable.SqliteErrorCode is 8 or 14)
+            finally
             {
-                // READONLY, CANTOPEN: the directory takes no shared-memory file; nobody can be writing there, so the file is immutable
-                connection.Dispose();
-                return new Catalog(Connect($"file:{Uri.EscapeDataString(layout.Database).Replace("%2F", "/", StringComparison.Ordinal)}?immutable=1", SqliteOpenMode.ReadOnly), layout, options);
-            }
-            catch
-            {
-                connection.Dispose();
-                throw;
+                if (!isKept)
+                {
+                    connection.Dispose();
+                }
             }
         });
     }
 
     /// <summary>Records an image whose blobs are all in the store: one transaction, then index.json.</summary>
     /// <exception cref="PullException">StoreDamaged, Locked, NoSpace, Permission, Machine.</exception>
-    internal void Record(PulledImage image)
+    internal Task RecordAsync(PulledImage image, CancellationToken token)
     {
         if (!Guard(layout, () => IsRecorded(image)))
         {
             Guard(layout, () => Write(image));
         }
 
-        LayoutIndex.Put(layout, image, options);
+        return LayoutIndex.PutAsync(layout, image, options, token);
     }
 
     /// <summary>The image a reference means for a platform: the reference as recorded, or any of the same name that has the digest asked for.</summary>
@@ -224,7 +232,12 @@ internal sealed class Catalog : IDisposable
             ("$type", layer.Blob.MediaType),
             ("$size", layer.Blob.Size));
         put.ExecuteNonQuery();
-        return IdOf("layers", layer.Blob.Digest);
+        using SqliteCommand command = Command(
+            "SELECT id FROM layers WHERE digest = $digest AND diff_id = $diff AND media_type = $type",
+            ("$digest", layer.Blob.Digest.ToBytes()),
+            ("$diff", layer.DiffId.ToBytes()),
+            ("$type", layer.Blob.MediaType));
+        return (long)command.ExecuteScalar()!;
     }
 
     private long IdOf(string table, Digest digest)
@@ -321,6 +334,9 @@ internal sealed class Catalog : IDisposable
             throw;
         }
     }
+
+    // sqlite.org/uri.html
+    private static string Immutable(string path) => $"file:{Uri.EscapeDataString(path).Replace("%2F", "/", StringComparison.Ordinal)}?immutable=1";
 
     private static void Execute(SqliteConnection connection, string pragma)
     {

@@ -10,6 +10,8 @@ internal static class CatalogSchema
 
     // Digests are BLOBs of 32 or 64 bytes. Documents are kept once, byte for byte, whatever points to them. Media types stay text: a few per
     // image, and a person with sqlite3 can read them. Tables of small rows found by their key alone are WITHOUT ROWID.
+    // A layer is a blob with what an image says of it: two images may give the same blob other media types (Docker's and OCI's), and one may
+    // lie about the diff ID, which must not become what the other is read with.
     private const string Tables = """
         CREATE TABLE configs (
             id INTEGER PRIMARY KEY,
@@ -32,10 +34,11 @@ internal static class CatalogSchema
         ) STRICT;
         CREATE TABLE layers (
             id INTEGER PRIMARY KEY,
-            digest BLOB NOT NULL UNIQUE,
+            digest BLOB NOT NULL,
             diff_id BLOB NOT NULL,
             media_type TEXT NOT NULL,
-            size INTEGER NOT NULL
+            size INTEGER NOT NULL,
+            UNIQUE (digest, diff_id, media_type)
         ) STRICT;
         CREATE TABLE manifest_layers (
             manifest INTEGER NOT NULL REFERENCES manifests (id) ON DELETE CASCADE,
@@ -63,15 +66,7 @@ internal static class CatalogSchema
     /// <exception cref="PullException">StoreDamaged: the file is of a newer schema.</exception>
     internal static void Prepare(SqliteConnection connection)
     {
-        long found = VersionOf(connection);
-        if (found > Version)
-        {
-            throw new PullException(
-                PullError.StoreDamaged,
-                $"{connection.DataSource} has schema {found.ToString(CultureInfo.InvariantCulture)}, newer than this program's {Version.ToString(CultureInfo.InvariantCulture)}");
-        }
-
-        if (found == Version)
+        if (IsPrepared(connection))
         {
             return;
         }
@@ -87,6 +82,18 @@ internal static class CatalogSchema
         }
 
         transaction.Commit();
+    }
+
+    /// <summary>Whether the tables are there; a file that a killed process had only begun has none.</summary>
+    /// <exception cref="PullException">StoreDamaged: the file is of a newer schema.</exception>
+    internal static bool IsPrepared(SqliteConnection connection)
+    {
+        long found = VersionOf(connection);
+        return found <= Version
+            ? found > 0
+            : throw new PullException(
+                PullError.StoreDamaged,
+                $"{connection.DataSource} has schema {found.ToString(CultureInfo.InvariantCulture)}, newer than this program's {Version.ToString(CultureInfo.InvariantCulture)}");
     }
 
     private static long VersionOf(SqliteConnection connection)

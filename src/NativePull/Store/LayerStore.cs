@@ -33,22 +33,6 @@ internal sealed class LayerStore(StoreLayout layout, StoreOptions options)
     }
 
     /// <summary>A staging directory for the layer. Waits for a process that is making it; null: it is there, now or after that wait.</summary>
-    /// <exception cref="PullException">Locked.</exception>
-    internal async Task<StagedDirectory?> BeginAsync(ChainId layer, string variant, CancellationToken token)
-    {
-        LockWait? wait = null;
-        while (!TryFind(layer, variant, out _))
-        {
-            if (StagedDirectory.TryBegin(layout.Layer(layer, variant), options.Sync) is { } staged)
-            {
-                return staged;
-            }
-
-            // a live process is extracting: how far it is cannot be seen from here, so the wait is for as long as its lock lives
-            wait ??= new LockWait(options with { LockTimeout = TimeSpan.MaxValue }, $"the layer of chain {layer}", () => 0);
-            await wait.OnceMoreAsync(token);
-        }
-
-        return null;
-    }
+    internal Task<StagedDirectory?> BeginAsync(ChainId layer, string variant, CancellationToken token) =>
+        StagedDirectory.BeginAsync(layout.Layer(layer, variant), options, () => TryFind(layer, variant, out _), token);
 }

@@ -15,53 +15,59 @@ internal static class LayoutIndex
     private const string LayoutVersion = """{"imageLayoutVersion":"1.0.0"}""";
     private const string EmptyIndex = """{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}""";
 
-    /// <summary>Makes what a store consists of where it is missing.</summary>
-    /// <exception cref="PullException">Machine: the directory holds something else.</exception>
-    internal static void EnsureStore(StoreLayout layout)
+    /// <summary>Makes what a store consists of where it is missing. The file that makes it an OCI layout comes last, when all else is there.</summary>
+    /// <exception cref="PullException">Machine: the directory holds something else. Locked.</exception>
+    internal static async Task EnsureStoreAsync(StoreLayout layout, StoreOptions options, CancellationToken token)
     {
-        if (!File.Exists(layout.LayoutFile))
-        {
-            if (Directory.Exists(layout.Root)
-                && Directory.EnumerateFileSystemEntries(layout.Root).Any(path => path != layout.LockFile && !Path.GetFileName(path).StartsWith(".new-", StringComparison.Ordinal))
-                && !File.Exists(layout.LayoutFile))
-            {
-                throw new PullException(PullError.Machine, $"{layout.Root} is not empty and is no store (it has no oci-layout file)");
-            }
-
-            Directory.CreateDirectory(layout.Root);
-        }
-
-        if (File.Exists(layout.LayoutFile) && File.Exists(layout.IndexFile) && Directory.Exists(layout.Parts))
+        if (File.Exists(layout.LayoutFile) && File.Exists(layout.IndexFile) && Directory.Exists(layout.Parts) && Directory.Exists(layout.AllBlobs))
         {
             return;
         }
 
-        using SafeFileHandle held = Lock(layout, new StoreOptions());
-        if (!File.Exists(layout.LayoutFile))
+        // looked at in this order: whoever makes a store beside us made the lock file first
+        if (HoldsAnything(layout.Root) && !File.Exists(layout.LockFile) && !File.Exists(layout.LayoutFile))
         {
-            Replace(layout.LayoutFile, LayoutVersion, sync: true);
+            throw new PullException(PullError.Machine, $"{layout.Root} is not empty and is no store (it has no oci-layout file)");
         }
 
-        if (!File.Exists(layout.IndexFile))
-        {
-            Replace(layout.IndexFile, EmptyIndex, sync: true);
-        }
-
+        Directory.CreateDirectory(layout.Root);
+        using SafeFileHandle held = await LockAsync(layout, options, token);
         Directory.CreateDirectory(layout.Blobs("sha256"));
         Directory.CreateDirectory(layout.Parts);
+        if (!File.Exists(layout.IndexFile))
+        {
+            Replace(layout.IndexFile, EmptyIndex, options.Sync);
+        }
+
+        if (!File.Exists(layout.LayoutFile))
+        {
+            Replace(layout.LayoutFile, LayoutVersion, options.Sync);
+        }
+
+        if (options.Sync)
+        {
+            // the new directories' own names, up to the first that was there before
+            using SafeFileHandle root = Libc.TryOpenDirectory(layout.Root) ?? throw new PullException(PullError.Machine, $"{layout.Root} vanished");
+            Libc.FlushFileSystem(root, layout.Root);
+        }
     }
 
     /// <summary>Names the image in index.json; writes nothing where it says so already.</summary>
-    internal static void Put(StoreLayout layout, PulledImage image, StoreOptions options)
+    /// <exception cref="PullException">StoreDamaged: it is no index. Locked.</exception>
+    internal static async Task PutAsync(StoreLayout layout, PulledImage image, StoreOptions options, CancellationToken token)
     {
-        using SafeFileHandle held = Lock(layout, options);
-        string before = File.ReadAllText(layout.IndexFile);
+        using SafeFileHandle held = await LockAsync(layout, options, token);
+        string before = await File.ReadAllTextAsync(layout.IndexFile, token);
         string after = With(before, image, layout);
         if (after != before)
         {
             Replace(layout.IndexFile, after, options.Sync);
         }
     }
+
+    // A new file system's own directory does not count.
+    private static bool HoldsAnything(string directory) =>
+        Directory.Exists(directory) && Directory.EnumerateFileSystemEntries(directory).Any(path => Path.GetFileName(path) != "lost+found");
 
     private static string With(string text, PulledImage image, StoreLayout layout)
     {
@@ -135,24 +141,18 @@ internal static class LayoutIndex
         }
     }
 
-    // Held for a few writes only, so waiting is by blocking.
-    private static SafeFileHandle Lock(StoreLayout layout, StoreOptions options)
+    private static async Task<SafeFileHandle> LockAsync(StoreLayout layout, StoreOptions options, CancellationToken token)
     {
-        long since = options.Clock.GetTimestamp();
+        LockWait wait = new(options, layout.LockFile, () => 0);
         while (true)
         {
             try
             {
                 return File.OpenHandle(layout.LockFile, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
             }
-            catch (IOException held) when (held.HResult == 11)
+            catch (IOException held) when (held.HResult == BlobStore.SharingViolation)
             {
-                if (options.Clock.GetElapsedTime(since) > options.LockTimeout)
-                {
-                    throw new PullException(PullError.Locked, $"{layout.LockFile} is held by another process");
-                }
-
-                Thread.Sleep(options.LockPoll);
+                await wait.OnceMoreAsync(token);
             }
         }
     }

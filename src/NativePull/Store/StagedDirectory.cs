@@ -31,6 +31,12 @@ internal sealed class StagedDirectory : IDisposable
     /// <exception cref="PullException">Machine.</exception>
     internal static void CheckKind(string destination)
     {
+        destination = System.IO.Path.TrimEndingDirectorySeparator(destination);
+        if (new FileInfo(destination).LinkTarget is { } target)
+        {
+            throw new PullException(PullError.Machine, $"{destination} is a symbolic link to {target}, which no rename can follow; name the directory itself");
+        }
+
         if (File.Exists(destination) && !Directory.Exists(destination))
         {
             throw new PullException(PullError.Machine, $"{destination} is there and is not a directory");
@@ -52,12 +58,48 @@ internal sealed class StagedDirectory : IDisposable
             throw new PullException(PullError.Machine, $"{destination} is not empty");
         }
 
-        FileIdentity own = Libc.TryIdentityOf(destination) ?? throw new PullException(PullError.Machine, $"{destination} vanished");
-        FileIdentity parent = Libc.TryIdentityOf(ParentOf(destination)) ?? throw new PullException(PullError.Machine, $"{destination} has no parent directory");
-        if ((own.DeviceMajor, own.DeviceMinor) != (parent.DeviceMajor, parent.DeviceMinor) || own.Inode == parent.Inode)
+        if (Libc.IsMountPoint(destination))
         {
             throw new PullException(PullError.Machine, $"{destination} is a mount point, which no rename can replace; name a directory below it");
         }
+    }
+
+    /// <summary>
+    /// Begins, after waiting for a live process that is making the same directory; null: what is wanted is there, now or after that wait.
+    /// </summary>
+    /// <exception cref="PullException">As <see cref="Check"/>.</exception>
+    internal static async Task<StagedDirectory?> BeginAsync(string destination, StoreOptions options, Func<bool> isThere, CancellationToken token)
+    {
+        // how far the other process is cannot be seen from here, so the wait is for as long as its lock lives
+        LockWait wait = new(options with { LockTimeout = TimeSpan.MaxValue }, destination, () => 0);
+        while (!isThere())
+        {
+            StagedDirectory? staged;
+            try
+            {
+                staged = TryBegin(destination, options.Sync);
+            }
+            catch (PullException) when (isThere())
+            {
+                // published between the two looks
+                return null;
+            }
+
+            if (staged is null)
+            {
+                await wait.OnceMoreAsync(token);
+            }
+            else if (isThere())
+            {
+                staged.Dispose();
+            }
+            else
+            {
+                return staged;
+            }
+        }
+
+        return null;
     }
 
     /// <summary>Null: another live process is making the same directory.</summary>

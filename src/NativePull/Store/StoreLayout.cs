@@ -9,7 +9,7 @@ internal sealed record StoreLayout(string Root)
 
     internal string IndexFile => Path.Combine(Root, "index.json");
 
-    /// <summary>Held while index.json is rewritten or the skeleton is made.</summary>
+    /// <summary>Held while index.json is rewritten or the skeleton is made; the first file of a store, so that one half made is known for ours.</summary>
     internal string LockFile => Path.Combine(Root, "nativepull.lock");
 
     internal string Database => Path.Combine(Root, "nativepull.db");
@@ -18,7 +18,9 @@ internal sealed record StoreLayout(string Root)
 
     internal string Layers => Path.Combine(Root, "layers");
 
-    internal string Blobs(string algorithm) => Path.Combine(Root, "blobs", algorithm);
+    internal string AllBlobs => Path.Combine(Root, "blobs");
+
+    internal string Blobs(string algorithm) => Path.Combine(AllBlobs, algorithm);
 
     internal string Blob(Digest digest) => Path.Combine(Blobs(digest.Algorithm), digest.Hex);
 
