@@ -1,4 +1,5 @@
 using Microsoft.Data.Sqlite;
+using Microsoft.Win32.SafeHandles;
 using NativePull.Native;
 using NativePull.Oci;
 
@@ -362,9 +363,19 @@ internal sealed class Catalog : IDisposable
                 8 or 3 => PullError.Permission, // READONLY, PERM
                 11 or 26 => PullError.StoreDamaged, // CORRUPT, NOTADB
                 13 => PullError.NoSpace, // FULL
+                // IOERR, CANTOPEN: also what becomes of ENOSPC when the shared memory or a journal is made, and of EROFS
+                10 or 14 when IsFull(layout) => PullError.NoSpace,
+                14 when File.Exists(layout.Database) => PullError.Permission,
                 _ => PullError.Machine,
             };
             throw new PullException(reason, $"catalog {layout.Database}", failure);
         }
+    }
+
+    private static bool IsFull(StoreLayout layout)
+    {
+        using SafeFileHandle? root = Libc.TryOpenDirectory(layout.Root);
+        // less than one index of the write-ahead log, which is made whole (sqlite.org/walformat.html, "The WAL-Index File Format")
+        return root is not null && Libc.FreeBytes(root) is < 64 * 1024;
     }
 }

@@ -19,13 +19,14 @@ internal sealed class StagedDirectory : IDisposable
         this.destination = destination;
         this.sync = sync;
         this.held = held;
+        Identity = Libc.IdentityOf(held, path).ToString();
     }
 
     /// <summary>Where the tree is made.</summary>
     internal string Path { get; }
 
     /// <summary>Which directory it is, before and after it is published.</summary>
-    internal string Identity => Libc.IdentityOf(held!, Path).ToString();
+    internal string Identity { get; }
 
     /// <summary>Refuses what can never become a directory, emptied or not.</summary>
     /// <exception cref="PullException">Machine.</exception>

@@ -16,6 +16,7 @@ public sealed class StagedDirectoryTests
             Assert.False(Directory.Exists(scratch["new/dir"]));
             string identity = staged.Identity;
             staged.Publish();
+            Assert.Equal(identity, staged.Identity);
             Assert.Equal(identity, NativePull.Native.Libc.TryIdentityOf(scratch["new/dir"]).ToString());
         }
 
