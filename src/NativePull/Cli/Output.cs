@@ -1,4 +1,5 @@
 using System.Text;
+using Microsoft.Win32.SafeHandles;
 
 namespace NativePull.Cli;
 
@@ -20,14 +21,29 @@ internal static class Output
     internal static void Error(string line)
     {
         byte[] bytes = Utf8.GetBytes($"nativepull: {line}\n");
-        Thread writer = new(() => Write(Console.OpenStandardError(), bytes)) { IsBackground = true, Name = "error" };
+        Thread writer = new(() => Write(StandardError(), bytes)) { IsBackground = true, Name = "error" };
         writer.Start();
         writer.Join(Patience);
     }
 
-    internal static void Raw(ReadOnlySpan<byte> bytesForError) => Write(Console.OpenStandardError(), bytesForError);
+    internal static void Raw(ReadOnlySpan<byte> bytesForError) => Write(StandardError(), bytesForError);
 
     internal static byte[] Encode(string text) => Utf8.GetBytes(text);
+
+    // The streams of Console share one lock: a write to standard error that its reader holds up would hold up the result on standard output too.
+    // What can block is no file that one can seek in; such a file stays with Console, which keeps the position that other writers share.
+    private static Stream StandardError()
+    {
+        try
+        {
+            FileStream direct = new(new SafeFileHandle(2, ownsHandle: false), FileAccess.Write, 0);
+            return direct.CanSeek ? Console.OpenStandardError() : direct;
+        }
+        catch (Exception closed) when (closed is IOException or ArgumentException or UnauthorizedAccessException)
+        {
+            return Console.OpenStandardError();
+        }
+    }
 
     private static void Write(Stream stream, ReadOnlySpan<byte> bytes)
     {
