@@ -178,12 +178,14 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
     // True: this process cannot set that owner. Where it could set any, the refusal is the file system's, and an error.
     private bool Refused(int errno, ReadOnlySpan<byte> path)
     {
-        if (errno is Errno.PermissionDenied or Errno.Invalid && !options.Privileges.AnyOwner)
+        // a number unknown to the user namespace, or to a mount with mapped owners
+        bool unmapped = errno is Errno.Invalid or Errno.Overflow;
+        if ((unmapped || errno == Errno.PermissionDenied) && !options.Privileges.AnyOwner)
         {
             return true;
         }
 
-        if (Failure.IsRefusal(errno) || errno == Errno.Invalid)
+        if (unmapped || Failure.IsRefusal(errno))
         {
             throw Failure.CannotHold("this owner (--ownership squash sets none)", "chown", path, errno);
         }

@@ -19,6 +19,7 @@ internal static class Errno
     internal const int NotEmpty = 39; // ENOTEMPTY
     internal const int TooManyLinks = 40; // ELOOP
     internal const int NoData = 61; // ENODATA
+    internal const int Overflow = 75; // EOVERFLOW
     internal const int NotSupported = 95; // EOPNOTSUPP
 }
 
