@@ -171,6 +171,19 @@ public class LimitTests
     }
 
     [Theory]
+    [InlineData("9223372036854775806")]
+    [InlineData("-9223372036854775806.5")]
+    public void A_time_that_no_file_system_has_is_cut_and_not_refused(string time)
+    {
+        using TemporaryDirectory work = new();
+        byte[] archive = new TarBuilder().Pax("mtime", time).File("f").Pax("mtime", time).Directory("d/").Pax("mtime", time).Symlink("s", "f").End().ToArray();
+
+        Apply(work.Path, new MemoryStream(archive), new ExtractOptions { Ownership = OwnershipPolicy.Squash }, null);
+
+        Assert.True(File.Exists(work["f"]));
+    }
+
+    [Theory]
     [InlineData("gzip")]
     [InlineData("zstd")]
     public void A_bomb_is_refused_in_bounded_memory(string compression)
