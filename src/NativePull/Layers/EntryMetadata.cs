@@ -79,12 +79,15 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
     }
 
     /// <summary>Takes away what a directory had before, so that a layer's word on it is the whole word, as in an overlay.</summary>
-    internal static void Forget(SafeFileHandle directory, ReadOnlySpan<byte> path)
+    internal void Forget(SafeFileHandle directory, ReadOnlySpan<byte> path)
     {
         foreach ((byte[] name, _) in Libc.GetXattrs(directory, TarText.Show(path)))
         {
-            // what the kernel keeps for itself (a security label, say) may not be removable
-            _ = Libc.RemoveXattr(directory, name);
+            // an overlay's marks are not the image's; what the kernel keeps for itself (a security label, say) may not be removable
+            if (options.Format == LayerFormat.Flat || !OverlayMarks.IsMark(name, options.Whiteouts))
+            {
+                _ = Libc.RemoveXattr(directory, name);
+            }
         }
     }
 

@@ -9,8 +9,8 @@ namespace NativePull.Layers;
 /// </summary>
 internal readonly ref struct EntryPath
 {
-    // Bytes; PATH_MAX of Linux less its NUL. Longer names need a walk component by component.
-    private const int Longest = 4095;
+    // Bytes; far beyond PATH_MAX, for what is longer than that is walked piece by piece, and what archives can say by one name.
+    private const int Longest = 64 * 1024;
 
     private EntryPath(byte[] full)
     {
@@ -28,7 +28,7 @@ internal readonly ref struct EntryPath
 
     internal bool IsRoot => Full.Length == 0;
 
-    /// <exception cref="PullException">UnsafeEntry: a NUL inside; LimitPassed: longer than 4,095 bytes.</exception>
+    /// <exception cref="PullException">UnsafeEntry: a NUL inside; LimitPassed: longer than 65,536 bytes.</exception>
     internal static EntryPath Of(ReadOnlySpan<byte> name)
     {
         if (name.Contains((byte)0))

@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.Globalization;
 using Microsoft.Win32.SafeHandles;
 using NativePull.Native;
 
@@ -6,23 +7,33 @@ namespace NativePull.Layers;
 
 /// <summary>
 /// Makes one layer's entries into files below one root, in the archive's order, touching nothing outside. <see cref="Apply"/> once, then
-/// <see cref="Settle"/> once; what the layers below decide, and directories' times, are done there.
+/// <see cref="Settle"/> once; what the layers below decide, and directories' times, are done there. In between nobody else may enter the root.
 /// </summary>
 /// <param name="allowance">Shared by the layers of one image; without it the layer has one of its own.</param>
 internal sealed class LayerApplier(RootDirectory root, ExtractOptions options, Allowance? allowance = null) : IDisposable
 {
+    internal static readonly int CreateFlags = OpenFlags.WriteOnly | OpenFlags.Create | OpenFlags.Exclusive | OpenFlags.NoFollow;
+
     // Bytes; most files are written by one call.
     private const int BufferSize = 128 * 1024;
 
+    // Bytes; PATH_MAX less its NUL, symlink(2).
+    private const int LongestLink = 4095;
+
     private readonly LayerDirectories directories = new(root, options);
-    private readonly List<(byte[] Path, byte[] Target)> linksToLower = [];
+    private readonly bool overlay = options.Format == LayerFormat.Overlay;
     private readonly Allowance allowance = allowance ?? new Allowance(options.Limits);
+    private LowerLinks? lowerLinks;
+    private TarEntry? rootEntry;
+    private EntryMetadata? metadata;
+
+    internal ExtractReport Report { get; } = new();
 
     internal LayerLimits Limits => options.Limits;
 
-    internal ExtractReport Report => directories.Report;
+    private EntryMetadata Metadata => metadata ??= new EntryMetadata(options, Report);
 
-    private EntryMetadata Metadata => directories.Metadata;
+    private LowerLinks LowerLinks => lowerLinks ??= new LowerLinks(directories);
 
     /// <summary>All entries of a plain tar.</summary>
     /// <exception cref="PullException">Malformed, UnsafeEntry, LimitPassed, Unsupported.</exception>
@@ -33,7 +44,7 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options, A
         byte[] buffer = ArrayPool<byte>.Shared.Rent(BufferSize);
         try
         {
-            _ = directories.Get(default);
+            CloseToOthers();
             while (reader.MoveNext())
             {
                 token.ThrowIfCancellationRequested();
@@ -46,6 +57,9 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options, A
         {
             ArrayPool<byte>.Shared.Return(buffer);
         }
+
+        // many layers may wait for those below them to be settled
+        directories.Close();
     }
 
     /// <summary>What depends on the layers below, then the times of directories.</summary>
@@ -54,20 +68,41 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options, A
     internal void Settle(IReadOnlyList<RootDirectory> lowersTopFirst, CancellationToken token)
     {
         LowerLayers lowers = new(lowersTopFirst, options.Whiteouts);
-        foreach ((byte[] path, byte[] target) in linksToLower)
+        lowerLinks?.Settle(lowers, CopyUp, token);
+
+        IReadOnlyList<TouchedDirectory> touched = directories.Touched;
+        for (int i = 1; i < touched.Count; i++)
         {
-            token.ThrowIfCancellationRequested();
-            LinkToLower(lowers, path, target);
+            TouchedDirectory directory = touched[i];
+            directory.IsGone |= directory.Parent!.IsGone;
+            if (overlay && directories.Root.IsOpaque && directory.Parent == directories.Root && directory is { IsGone: false, Holds: true })
+            {
+                // overlayfs merges roots whatever their attributes say
+                directories.MakeOpaque(directory);
+            }
         }
 
-        foreach (TouchedDirectory directory in directories.Touched)
+        // what is below first: it may go, which changes the time of what is above, whose mode may then forbid it
+        for (int i = touched.Count - 1; i >= 0; i--)
         {
             token.ThrowIfCancellationRequested();
-            Finish(directory, lowers);
+            if (!touched[i].IsGone)
+            {
+                Finish(touched[i], lowers);
+            }
         }
     }
 
     public void Dispose() => directories.Dispose();
+
+    // The root as it is until all is done: whoever could enter it might change what we are about to open, or use a setuid file before its time.
+    private void CloseToOthers()
+    {
+        FileStatus status = Libc.Status(root.Handle, root.Path);
+        directories.Root.FinalMode = status.Permissions;
+        directories.Root.Modified = overlay ? default : new TarTime(status.ModifiedSeconds, (int)status.ModifiedNanoseconds);
+        Failure.ThrowIf(Libc.ChangeMode(root.Handle, 0x1C0), "fchmod", root.Path);
+    }
 
     private void ApplyEntry(TarReader reader, byte[] buffer, CancellationToken token)
     {
@@ -80,36 +115,47 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options, A
                 throw new PullException(PullError.UnsafeEntry, $"archive: {TarText.Show(entry.Name)} would replace the root by a {entry.Kind}");
             }
 
-            Describe(directories.Get(default), entry, [], existed: true);
+            // at the end: until then nobody else may enter
+            rootEntry = entry;
+            directories.Root.IsImplied = false;
             return;
         }
 
-        WhiteoutKind whiteout = Whiteout.KindOf(path.Base);
-        if (whiteout == WhiteoutKind.Ignored)
+        switch (Whiteout.KindOf(path))
         {
-            return;
-        }
+            case WhiteoutKind.Ignored:
+                return;
+            case WhiteoutKind.Opaque:
+                if (directories.GetForRemoval(path.Parent) is { } hidden)
+                {
+                    HideLower(hidden);
+                }
 
-        if (whiteout == WhiteoutKind.Opaque)
-        {
-            HideLower(directories.Get(path.Parent), path.Parent);
-            return;
-        }
+                return;
+            case WhiteoutKind.Name:
+                byte[] removed = EntryPath.Terminated(Whiteout.Removed(path.Base, path.Full));
+                if (directories.GetForRemoval(path.Parent) is { } directory)
+                {
+                    RemoveLower(directory, removed);
+                }
 
-        if (whiteout == WhiteoutKind.Name)
-        {
-            ReadOnlySpan<byte> removed = Whiteout.Removed(path.Base, path.Full);
-            RemoveLower(directories.Get(path.Parent), EntryPath.Terminated(removed), path.Full);
-            return;
+                return;
+            default:
+                Make(reader, path, buffer, token);
+                return;
         }
+    }
 
+    private void Make(TarReader reader, EntryPath path, byte[] buffer, CancellationToken token)
+    {
+        TarEntry entry = reader.Current;
         TouchedDirectory parent = directories.Get(path.Parent);
         byte[] name = EntryPath.Terminated(path.Base);
         switch (entry.Kind)
         {
             case TarEntryKind.Directory:
-                MakeDirectory(parent, name, entry, path.Full);
-                break;
+                MakeDirectory(parent, name, entry);
+                return;
             case TarEntryKind.File:
                 MakeFile(parent, name, reader, path.Full, buffer, token);
                 break;
@@ -124,25 +170,22 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options, A
         directories.MarkWritten(parent, name);
     }
 
-    private void MakeDirectory(TouchedDirectory parent, byte[] name, TarEntry entry, byte[] path)
+    private void MakeDirectory(TouchedDirectory parent, byte[] name, TarEntry entry)
     {
-        bool existed = Libc.TryStatusAt(parent.Handle!, name, out FileStatus before) == 0 && before.IsDirectory;
-        TouchedDirectory directory = directories.MakeIn(parent, name, path, out bool hidesLower);
-        Describe(directory, entry, path, existed);
-        if (hidesLower)
-        {
-            directories.MakeOpaque(directory, path);
-        }
+        TouchedDirectory directory = directories.MakeIn(parent, name, out bool existed);
+        directory.Holds = true;
+        Describe(directory, entry, existed);
     }
 
-    private void Describe(TouchedDirectory directory, TarEntry entry, byte[] path, bool existed)
+    private void Describe(TouchedDirectory directory, TarEntry entry, bool existed)
     {
-        if (existed && options.Format == LayerFormat.Flat)
+        SafeFileHandle handle = directories.Open(directory);
+        if (existed && !(overlay && directory.IsImplied))
         {
-            EntryMetadata.Forget(directory.Handle!, path);
+            Metadata.Forget(handle, entry.Name);
         }
 
-        directory.FinalMode = Metadata.Apply(directory.Handle!, entry, path);
+        directory.FinalMode = Metadata.Apply(handle, entry, entry.Name);
         directory.Modified = entry.Modified;
         directory.IsImplied = false;
     }
@@ -150,12 +193,11 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options, A
     private void MakeFile(TouchedDirectory parent, byte[] name, TarReader reader, byte[] path, byte[] buffer, CancellationToken token)
     {
         allowance.TakeFile(root.Handle, reader.Current);
-        const int flags = OpenFlags.WriteOnly | OpenFlags.Create | OpenFlags.Exclusive;
-        int errno = Libc.OpenAt(parent.Handle!, name, flags | OpenFlags.NoFollow, 0x180, out SafeFileHandle? created);
+        int errno = CreateFile(parent, name, out SafeFileHandle? created);
         if (errno == Errno.Exists)
         {
-            directories.Remove(parent, name, path);
-            errno = Libc.OpenAt(parent.Handle!, name, flags | OpenFlags.NoFollow, 0x180, out created);
+            directories.Remove(parent, name);
+            errno = CreateFile(parent, name, out created);
         }
 
         Failure.ThrowIf(errno, "open", path);
@@ -194,47 +236,67 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options, A
         }
 
         byte[] targetName = EntryPath.Terminated(target.Base);
-        using SafeFileHandle? targetParent = directories.TryOpen(target.Parent);
+        TouchedDirectory? targetParent = directories.Find(target.Parent, out byte[] missing);
         FileStatus status = default;
-        bool found = targetParent is not null && Libc.TryStatusAt(targetParent, targetName, out status) == 0;
+        bool found = targetParent is not null && missing.Length == 0
+            && directories.Known(targetParent, targetName) is not { Holds: false }
+            && Libc.TryStatusAt(directories.Open(targetParent), targetName, out status) == 0;
         if (found && status.IsDirectory)
         {
             throw new PullException(PullError.Malformed, $"archive: {TarText.Show(path)} is a hard link to the directory {TarText.Show(target.Full)}");
         }
 
-        if (found && options.Format == LayerFormat.Overlay && OverlayMarks.IsWhiteout(targetParent!, targetName, status, options.Whiteouts))
+        if (targetParent is null || (found ? directories.IsWhiteout(targetParent, targetName, status) : !overlay || LayerDirectories.HidesLower(targetParent)))
         {
-            found = false;
+            throw NoTarget(path, target.Full);
         }
 
         if (!found)
         {
-            if (options.Format == LayerFormat.Flat)
+            // by the path without links of this layer, as the layers below have it
+            byte[] below = targetParent.PathOf(missing.Length == 0 ? targetName : [.. missing, (byte)'/', .. targetName]);
+            if (below.AsSpan().StartsWith((byte[])[.. parent.PathOf(name), (byte)'/']))
             {
+                // it is below the name that the link replaces
                 throw NoTarget(path, target.Full);
             }
 
-            directories.Remove(parent, name, path);
-            linksToLower.Add((path, target.Full));
-            return;
+            LowerLinks.Add(LowerLinks.To(below), parent, name);
         }
-
-        Link(parent, name, targetParent!, targetName, path);
+        else if (overlay && LowerLinks.Find(targetParent, targetName) is { } link)
+        {
+            if (LowerLinks.Find(parent, name) != link)
+            {
+                LowerLinks.Add(link, parent, name);
+            }
+        }
+        else
+        {
+            bool isLower = status.Type == FileType.Symlink
+                && (!directories.IsWritten(targetParent, targetName) || directories.LowerSymlinks.Contains(new NameKey(targetParent, targetName)));
+            Link(parent, name, targetParent, targetName, status, path);
+            _ = isLower && directories.LowerSymlinks.Add(new NameKey(parent, name));
+        }
     }
 
-    private void Link(TouchedDirectory parent, byte[] name, SafeFileHandle targetParent, byte[] targetName, byte[] path)
+    private void Link(TouchedDirectory parent, byte[] name, TouchedDirectory targetParent, byte[] targetName, FileStatus target, byte[] path)
     {
-        int errno = Libc.MakeLink(targetParent, targetName, parent.Handle!, name);
+        int errno = Libc.MakeLink(directories.Open(targetParent), targetName, directories.Open(parent), name);
         if (errno == Errno.Exists)
         {
-            _ = Libc.TryStatusAt(targetParent, targetName, out FileStatus wanted);
-            if (Libc.TryStatusAt(parent.Handle!, name, out FileStatus there) == 0 && DirectoryKey.Of(there) == DirectoryKey.Of(wanted))
+            if (Libc.TryStatusAt(directories.Open(parent), name, out FileStatus there) == 0 && there.IsSameFile(target))
             {
                 return;
             }
 
-            directories.Remove(parent, name, path);
-            errno = Libc.MakeLink(targetParent, targetName, parent.Handle!, name);
+            directories.Remove(parent, name);
+            errno = targetParent.IsGone ? Errno.NoEntry : Libc.MakeLink(directories.Open(targetParent), targetName, directories.Open(parent), name);
+        }
+
+        if (errno == Errno.NoEntry)
+        {
+            // it was below the name that the link replaced
+            throw NoTarget(path, targetParent.PathOf(targetName));
         }
 
         if (Failure.IsRefusal(errno))
@@ -247,24 +309,26 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options, A
 
     private void MakeSpecial(TouchedDirectory parent, byte[] name, TarEntry entry, byte[] path)
     {
-        if (entry.Kind is TarEntryKind.CharacterDevice or TarEntryKind.BlockDevice && options.Devices != DevicePolicy.Make)
+        if (entry.Kind is TarEntryKind.CharacterDevice or TarEntryKind.BlockDevice && !MayMake(entry, path))
         {
-            if (options.Devices == DevicePolicy.Fail)
+            directories.Remove(parent, name);
+            if (overlay)
             {
-                throw new PullException(PullError.Unsupported, $"archive: {TarText.Show(path)} is a device, and --devices fail was given");
+                // what lower layers have there is replaced all the same
+                directories.MakeWhiteout(parent, name);
             }
 
-            directories.Remove(parent, name, path);
             Report.DevicesSkipped++;
             return;
         }
 
+        CheckTarget(entry, path);
         SafeFileHandle? standIn = null;
         bool inFile = options.Ownership == OwnershipPolicy.OverrideStat && entry.Kind != TarEntryKind.Symlink;
         int errno = inFile ? CreateFile(parent, name, out standIn) : Create(parent, name, entry);
         if (errno == Errno.Exists)
         {
-            directories.Remove(parent, name, path);
+            directories.Remove(parent, name);
             errno = inFile ? CreateFile(parent, name, out standIn) : Create(parent, name, entry);
         }
 
@@ -278,7 +342,7 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options, A
         Failure.ThrowIf(errno, entry.Kind == TarEntryKind.Symlink ? "symlink" : "mknod", path);
         if (standIn is null)
         {
-            Metadata.ApplyAt(parent.Handle!, name, entry, path);
+            Metadata.ApplyAt(directories.Open(parent), name, entry, path);
             return;
         }
 
@@ -289,114 +353,158 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options, A
         }
     }
 
-    private static int CreateFile(TouchedDirectory parent, byte[] name, out SafeFileHandle? made) =>
-        Libc.OpenAt(parent.Handle!, name, OpenFlags.WriteOnly | OpenFlags.Create | OpenFlags.Exclusive | OpenFlags.NoFollow, 0x180, out made);
-
-    private static int Create(TouchedDirectory parent, byte[] name, TarEntry entry) => entry.Kind switch
+    private bool MayMake(TarEntry device, byte[] path)
     {
-        TarEntryKind.Symlink => Libc.MakeSymlink([.. entry.LinkName, 0], parent.Handle!, name),
-        TarEntryKind.Fifo => Libc.MakeNode(parent.Handle!, name, FileType.Fifo | 0x180, 0, 0),
-        TarEntryKind.CharacterDevice => Libc.MakeNode(parent.Handle!, name, FileType.Character | 0x180, entry.DeviceMajor, entry.DeviceMinor),
-        _ => Libc.MakeNode(parent.Handle!, name, FileType.Block | 0x180, entry.DeviceMajor, entry.DeviceMinor),
-    };
+        if (options.Devices == DevicePolicy.Fail)
+        {
+            throw new PullException(PullError.Unsupported, $"archive: {TarText.Show(path)} is a device, and --devices fail was given");
+        }
+
+        // a character device 0:0 in an overlay's layer is the kernel's whiteout, and there is no other way to write one
+        bool isWhiteout = overlay && options.Ownership != OwnershipPolicy.OverrideStat && device is { Kind: TarEntryKind.CharacterDevice, DeviceMajor: 0, DeviceMinor: 0 };
+        return options.Devices == DevicePolicy.Make && !isWhiteout;
+    }
+
+    private static void CheckTarget(TarEntry entry, byte[] path)
+    {
+        if (entry.Kind != TarEntryKind.Symlink)
+        {
+            return;
+        }
+
+        if (entry.LinkName.Length == 0)
+        {
+            throw new PullException(PullError.Malformed, $"archive: {TarText.Show(path)} is a link to nothing");
+        }
+
+        if (entry.LinkName.AsSpan().Contains((byte)0))
+        {
+            throw new PullException(PullError.UnsafeEntry, $"archive: the link target of {TarText.Show(path)} has a NUL inside");
+        }
+
+        if (entry.LinkName.Length > LongestLink)
+        {
+            throw new PullException(
+                PullError.LimitPassed,
+                string.Create(CultureInfo.InvariantCulture, $"archive: the link target of {TarText.Show(path)} has {entry.LinkName.Length} bytes, more than {LongestLink}"));
+        }
+    }
+
+    private int CreateFile(TouchedDirectory parent, byte[] name, out SafeFileHandle? made) =>
+        Libc.OpenAt(directories.Open(parent), name, CreateFlags, 0x180, out made);
+
+    private int Create(TouchedDirectory parent, byte[] name, TarEntry entry)
+    {
+        SafeFileHandle directory = directories.Open(parent);
+        return entry.Kind switch
+        {
+            TarEntryKind.Symlink => Libc.MakeSymlink([.. entry.LinkName, 0], directory, name),
+            TarEntryKind.Fifo => Libc.MakeNode(directory, name, FileType.Fifo | 0x180, 0, 0),
+            TarEntryKind.CharacterDevice => Libc.MakeNode(directory, name, FileType.Character | 0x180, entry.DeviceMajor, entry.DeviceMinor),
+            _ => Libc.MakeNode(directory, name, FileType.Block | 0x180, entry.DeviceMajor, entry.DeviceMinor),
+        };
+    }
 
     // ".wh.NAME": what lower layers have under the name goes; what this layer has put there stays.
-    private void RemoveLower(TouchedDirectory parent, byte[] name, byte[] path)
+    private void RemoveLower(TouchedDirectory parent, byte[] name)
     {
-        bool there = Libc.TryStatusAt(parent.Handle!, name, out FileStatus status) == 0;
-        TouchedDirectory? ours = there ? directories.Find(status) : null;
-        if (ours is not null)
+        TouchedDirectory? ours = directories.Known(parent, name);
+        if (ours is { Holds: true })
         {
-            byte[] inside = ours.Path;
-            HideLower(directories.Get(inside), inside);
+            ours.IsNew = true;
+            HideLower(ours);
+            return;
         }
-        else if (options.Format == LayerFormat.Overlay)
+
+        if (ours is not null || !directories.IsWritten(parent, name))
         {
-            directories.MarkWhiteout(parent, name);
-            if (!there && !parent.IsOpaque)
-            {
-                Failure.ThrowIf(OverlayMarks.MakeWhiteout(parent.Handle!, name, options.Whiteouts), "mknod", path);
-            }
+            directories.Remove(parent, name);
         }
-        else if (there && !directories.IsWritten(parent, name))
+
+        if (overlay)
         {
-            directories.Remove(parent, name, path);
+            directories.MakeWhiteout(parent, name);
         }
     }
 
     // The opaque marker: everything lower layers have in the directory is hidden, at any depth.
-    private void HideLower(TouchedDirectory directory, ReadOnlySpan<byte> path)
+    private void HideLower(TouchedDirectory top)
     {
-        if (options.Format == LayerFormat.Overlay)
+        if (overlay)
         {
-            directories.MakeOpaque(directory, path);
+            directories.MakeOpaque(top);
             return;
         }
 
-        foreach (byte[] name in Libc.Names(directory.Handle!, TarText.Show(path)))
+        Stack<TouchedDirectory> pending = new([top]);
+        while (pending.TryPop(out TouchedDirectory? directory))
         {
-            byte[] child = path.Length == 0 ? name[..^1] : [.. path, (byte)'/', .. name[..^1]];
-            if (Libc.TryStatusAt(directory.Handle!, name, out FileStatus status) != 0)
+            string shown = TarText.Show(directory.Path);
+            Libc.Rewind(directories.Open(directory));
+            while (Libc.NextNames(directories.Open(directory), shown) is { Count: > 0 } names)
             {
-                continue;
-            }
-
-            if (directories.Find(status) is not null)
-            {
-                HideLower(directories.Get(child), child);
-                directory = directories.Get(path);
-            }
-            else if (!directories.IsWritten(directory, name))
-            {
-                directories.Remove(directory, name, child);
+                foreach ((byte[] name, _) in names)
+                {
+                    TouchedDirectory? ours = directories.Known(directory, name);
+                    if (ours is { Holds: true })
+                    {
+                        ours.IsNew = true;
+                        pending.Push(ours);
+                    }
+                    else if (ours is not null || !directories.IsWritten(directory, name))
+                    {
+                        directories.Remove(directory, name);
+                    }
+                }
             }
         }
     }
 
-    private void LinkToLower(LowerLayers lowers, byte[] path, byte[] target)
+    // As overlayfs does before it changes a lower file: the file comes into this layer whole, so that all its names can be one inode.
+    private void CopyUp(LowerFile lower, TouchedDirectory parent, byte[] name)
     {
-        EntryPath targetPath = EntryPath.Of(target);
-        byte[] targetName = EntryPath.Terminated(targetPath.Base);
-        TouchedDirectory targetParent = directories.Get(targetPath.Parent);
-        if (Libc.TryStatusAt(targetParent.Handle!, targetName, out FileStatus status) != 0)
+        FileStatus status = lower.Status;
+        byte[] path = parent.PathOf(name);
+        if (status.Type != FileType.Regular)
         {
-            CopyUp(lowers, targetParent, targetName, target, path);
-        }
-        else if (status.IsDirectory || OverlayMarks.IsWhiteout(targetParent.Handle!, targetName, status, options.Whiteouts))
-        {
-            throw NoTarget(path, target);
+            TarEntry copied = EntryOf(lower, path);
+            Failure.ThrowIf(Create(parent, name, copied), copied.Kind == TarEntryKind.Symlink ? "symlink" : "mknod", path);
+            Metadata.CopyAt(directories.Open(parent), name, status, path);
+            return;
         }
 
-        // a handle of its own: finding the other parent may close this one
-        using SafeFileHandle held = directories.TryOpen(targetPath.Parent)!;
-        EntryPath own = EntryPath.Of(path);
-        Link(directories.Get(own.Parent), EntryPath.Terminated(own.Base), held, targetName, path);
+        int flags = OpenFlags.ReadOnly | OpenFlags.NoFollow | OpenFlags.NonBlocking;
+        Failure.ThrowIf(Libc.OpenAt(lower.Parent, lower.Name, flags, 0, out SafeFileHandle? source), "open", path);
+        using SafeFileHandle from = source!;
+        Failure.ThrowIf(CreateFile(parent, name, out SafeFileHandle? made), "open", path);
+        using SafeFileHandle to = made!;
+        byte[] buffer = new byte[BufferSize];
+        long offset = 0;
+        int read;
+        while ((read = RandomAccess.Read(from, buffer, offset)) > 0)
+        {
+            Failure.ThrowIf(Libc.WriteAll(to, buffer.AsSpan(0, read), offset), "write", path);
+            offset += read;
+        }
+
+        Metadata.Copy(from, status, to, path);
+        Metadata.SetTimes(to, new TarTime(status.ModifiedSeconds, (int)status.ModifiedNanoseconds), path);
     }
 
-    // As overlayfs does before it changes a lower file: the file comes into this layer whole, so that both names can be one inode.
-    private void CopyUp(LowerLayers lowers, TouchedDirectory parent, byte[] name, byte[] target, byte[] path)
+    private static TarEntry EntryOf(LowerFile lower, byte[] path)
     {
-        if (lowers.Find(target) is not { } found)
+        FileStatus status = lower.Status;
+        return new TarEntry
         {
-            throw NoTarget(path, target);
-        }
-
-        using SafeFileHandle lowerParent = found.Parent;
-        FileStatus status = found.Status;
-        TarEntryKind kind = status.Type switch
-        {
-            FileType.Regular => TarEntryKind.File,
-            FileType.Symlink => TarEntryKind.Symlink,
-            FileType.Fifo => TarEntryKind.Fifo,
-            FileType.Character => TarEntryKind.CharacterDevice,
-            FileType.Block => TarEntryKind.BlockDevice,
-            _ => throw NoTarget(path, target),
-        };
-        TarEntry copy = new()
-        {
-            Kind = kind,
-            Name = target,
-            LinkName = kind == TarEntryKind.Symlink ? Libc.ReadLink(lowerParent, found.Name) ?? [] : [],
+            Kind = status.Type switch
+            {
+                FileType.Symlink => TarEntryKind.Symlink,
+                FileType.Fifo => TarEntryKind.Fifo,
+                FileType.Character => TarEntryKind.CharacterDevice,
+                _ => TarEntryKind.BlockDevice,
+            },
+            Name = path,
+            LinkName = Libc.ReadLink(lower.Parent, lower.Name) ?? [],
             Mode = status.Permissions,
             Uid = status.Uid,
             Gid = status.Gid,
@@ -404,48 +512,53 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options, A
             DeviceMinor = status.RawMinor,
             Modified = new TarTime(status.ModifiedSeconds, (int)status.ModifiedNanoseconds),
         };
-        if (kind != TarEntryKind.File)
-        {
-            Failure.ThrowIf(Create(parent, name, copy), kind == TarEntryKind.Symlink ? "symlink" : "mknod", target);
-            Metadata.CopyAt(parent.Handle!, name, status, target);
-            return;
-        }
-
-        Failure.ThrowIf(Libc.OpenAt(lowerParent, found.Name, OpenFlags.ReadOnly | OpenFlags.NoFollow, 0, out SafeFileHandle? source), "open", target);
-        using SafeFileHandle from = source!;
-        Failure.ThrowIf(
-            Libc.OpenAt(parent.Handle!, name, OpenFlags.WriteOnly | OpenFlags.Create | OpenFlags.Exclusive | OpenFlags.NoFollow, 0x180, out SafeFileHandle? made),
-            "open",
-            target);
-        using SafeFileHandle to = made!;
-        byte[] buffer = new byte[BufferSize];
-        long offset = 0;
-        int read;
-        while ((read = RandomAccess.Read(from, buffer, offset)) > 0)
-        {
-            Failure.ThrowIf(Libc.WriteAll(to, buffer.AsSpan(0, read)), "write", target);
-            offset += read;
-        }
-
-        Metadata.Copy(from, status, to, target);
-        Metadata.SetTimes(to, copy.Modified, target);
     }
 
     private void Finish(TouchedDirectory directory, LowerLayers lowers)
     {
-        using SafeFileHandle? opened = directory.Handle is null ? directories.TryOpen(directory.Path) : null;
-        SafeFileHandle? handle = directory.Handle ?? opened;
-        if (handle is null || directories.Find(Libc.Status(handle, TarText.Show(directory.Path))) != directory)
+        if (overlay && directory.Parent is null && directory.IsOpaque)
         {
-            // gone again within the layer, or replaced by another
+            foreach (byte[] name in lowers.NamesInRoot())
+            {
+                directories.MakeWhiteout(directory, name);
+            }
+        }
+
+        if (overlay && (directory.IsImplied || directory.HasWhiteouts || !directory.Holds))
+        {
+            bool isHidden = directory.IsNew || (directory.Parent is { } above && LayerDirectories.HidesLower(above));
+            using LowerFile? lower = isHidden ? null : lowers.Find(directory.Path);
+            bool merges = lower is { Status.IsDirectory: true };
+            if (!merges)
+            {
+                directories.DropWhiteouts(directory);
+            }
+
+            if (!merges && !directory.Holds)
+            {
+                directories.RemoveEmpty(directory);
+                return;
+            }
+
+            Imply(directory, merges ? lower : null);
+        }
+        else if (directory is { IsNew: true, Holds: false })
+        {
+            // made on the way of a link that led out of it again
+            directories.RemoveEmpty(directory);
             return;
         }
-
-        if (directory.IsImplied)
+        else if (directory.IsNew)
         {
-            Imply(directory, handle, lowers);
+            Imply(directory, null);
         }
 
+        if (directory.Parent is null && rootEntry is not null)
+        {
+            Describe(directory, rootEntry, existed: true);
+        }
+
+        SafeFileHandle handle = directories.Open(directory);
         if (directory.FinalMode is { } mode)
         {
             Failure.ThrowIf(Libc.ChangeMode(handle, mode), "fchmod", directory.Path);
@@ -454,26 +567,33 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options, A
         Metadata.SetTimes(handle, directory.Modified, directory.Path);
     }
 
-    // A directory the layer does not describe looks as the layers below have it; where none does, 0755, root's, of time 0.
-    private void Imply(TouchedDirectory directory, SafeFileHandle handle, LowerLayers lowers)
+    // A directory the layer does not describe looks as the layers below have it; where none does, as nobody describes it.
+    private void Imply(TouchedDirectory directory, LowerFile? lower)
     {
-        if (lowers.Find(directory.Path) is not { } found)
+        if (!directory.IsImplied)
         {
+            return;
+        }
+
+        SafeFileHandle handle = directories.Open(directory);
+        directory.FinalMode = null;
+        if (lower is null)
+        {
+            if (!overlay)
+            {
+                Metadata.Forget(handle, directory.Path);
+            }
+
             Metadata.Default(handle, directory.Path);
+            directory.Modified = default;
             return;
         }
 
-        using SafeFileHandle parent = found.Parent;
-        if (!found.Status.IsDirectory)
-        {
-            return;
-        }
-
-        Failure.ThrowIf(
-            Libc.OpenAt(parent, found.Name, OpenFlags.ReadOnly | OpenFlags.Directory | OpenFlags.NoFollow, 0, out SafeFileHandle? lower), "open", directory.Path);
-        using SafeFileHandle from = lower!;
-        Metadata.Copy(from, found.Status, handle, directory.Path);
-        directory.Modified = new TarTime(found.Status.ModifiedSeconds, (int)found.Status.ModifiedNanoseconds);
+        int flags = OpenFlags.ReadOnly | OpenFlags.NoFollow;
+        Failure.ThrowIf(Libc.OpenAt(lower.Parent, lower.Name, flags | OpenFlags.Directory, 0, out SafeFileHandle? opened), "open", directory.Path);
+        using SafeFileHandle from = opened!;
+        Metadata.Copy(from, lower.Status, handle, directory.Path);
+        directory.Modified = new TarTime(lower.Status.ModifiedSeconds, (int)lower.Status.ModifiedNanoseconds);
     }
 
     private static PullException NoTarget(byte[] path, byte[] target) =>

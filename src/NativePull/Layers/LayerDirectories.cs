@@ -1,3 +1,4 @@
+using System.Globalization;
 using Microsoft.Win32.SafeHandles;
 using NativePull.Native;
 
@@ -6,253 +7,440 @@ namespace NativePull.Layers;
 /// <summary>
 /// The directories of one layer in progress: finds or makes the parent of each entry, keeps a few handles open, and remembers which directories
 /// were touched and which names this layer wrote, for removal speaks of lower layers only.
+/// <para>
+/// A layer's names are looked up as the layer alone would have them: a link that this layer made is followed (as text, inside the root), a link that
+/// was there before is no directory, and so is replaced by one where an entry lies below it. That is what a stack of per-layer directories shows.
+/// </para>
 /// </summary>
 internal sealed class LayerDirectories : IDisposable
 {
     // Entries come sorted by directory; more handles than this would only be held, not used.
-    private const int MaximumOpen = 64;
+    private const int MaximumOpen = 48;
 
-    private readonly Dictionary<DirectoryKey, TouchedDirectory> touched = [];
-    private readonly Dictionary<string, TouchedDirectory> open = [];
-    private readonly Queue<string> openOrder = [];
-    private readonly HashSet<(int Directory, ulong Name)> written = [];
-    private readonly HashSet<(int Directory, ulong Name)> whiteouts = [];
-    private readonly ulong seed = (ulong)Random.Shared.NextInt64();
+    // Levels that are opened in one go.
+    private const int LongWay = 16;
+
+    // Links in one path, as the kernel's own limit (path_resolution(7)).
+    private const int MaximumLinks = 40;
+
     private readonly RootDirectory root;
-    private readonly LayerFormat format;
-    private readonly WhiteoutStyle whiteoutStyle;
+    private readonly bool overlay;
+    private readonly WhiteoutStyle style;
+    private readonly int depthLimit;
+    private readonly Dictionary<NameKey, TouchedDirectory> known = new(new NameKeyComparer());
+    private readonly List<TouchedDirectory> touched = [];
+    private readonly Queue<TouchedDirectory> open = new();
+    private readonly NameMarks written = new();
     private TouchedDirectory? last;
-    private int numbers;
+    private byte[] lastPath = [];
 
     internal LayerDirectories(RootDirectory root, ExtractOptions options)
     {
         this.root = root;
-        format = options.Format;
-        whiteoutStyle = options.Whiteouts;
-        Metadata = new EntryMetadata(options, Report);
+        overlay = options.Format == LayerFormat.Overlay;
+        style = options.Whiteouts;
+        depthLimit = options.Limits.Tar.MaximumDepth;
+        Root = new TouchedDirectory(null, ".\0"u8.ToArray(), 0) { Handle = root.Handle, Holds = true, IsImplied = true };
+        touched.Add(Root);
     }
 
-    internal ExtractReport Report { get; } = new();
+    /// <summary>What an absent directory on the way to a name means.</summary>
+    private enum Absent
+    {
+        /// <summary>The name is not there.</summary>
+        Ends,
 
-    internal EntryMetadata Metadata { get; }
+        /// <summary>It is made, unless something else is in its place.</summary>
+        Made,
 
-    internal IEnumerable<TouchedDirectory> Touched => touched.Values;
+        /// <summary>It is made, in place of whatever is there.</summary>
+        Forced,
+    }
 
-    /// <summary>An entry's parent, made with what is missing above it. Its handle is good until the next call.</summary>
+    internal TouchedDirectory Root { get; }
+
+    /// <summary>In the order in which they were first touched, so that each comes after its parent.</summary>
+    internal IReadOnlyList<TouchedDirectory> Touched => touched;
+
+    /// <summary>Names whose content is a lower layer's and is filled in at the end (overlay).</summary>
+    internal Dictionary<NameKey, LowerLink> Placeholders { get; } = new(new NameKeyComparer());
+
+    /// <summary>Names of this layer that are hard links to a lower layer's symbolic link (flat): not followed, for the layer alone does not know what they are.</summary>
+    internal HashSet<NameKey> LowerSymlinks { get; } = new(new NameKeyComparer());
+
+    /// <summary>An entry's parent, made with what is missing above it.</summary>
     internal TouchedDirectory Get(ReadOnlySpan<byte> path)
     {
-        if (last is not null && path.SequenceEqual(last.Path))
+        if (last is null || !path.SequenceEqual(lastPath))
         {
-            return last;
+            last = Walk(path, Absent.Forced, follow: true, out _)!;
+            lastPath = path.ToArray();
+            for (TouchedDirectory? at = last; at is { Holds: false }; at = at.Parent)
+            {
+                at.Holds = true;
+            }
         }
 
-        string key = EntryPath.Key(path);
-        if (!open.TryGetValue(key, out TouchedDirectory? found))
-        {
-            int errno = root.OpenDirectory(path, out SafeFileHandle? handle);
-            found = errno is Errno.NoEntry or Errno.NotDirectory or Errno.TooManyLinks && path.Length > 0
-                ? Make(path)
-                : Existing(path, handle, errno);
-        }
-
-        last = found;
-        return found;
+        return last;
     }
 
-    /// <summary>The directory at a path if it is there; the caller disposes. Nothing is made or remembered.</summary>
-    internal SafeFileHandle? TryOpen(ReadOnlySpan<byte> path) => root.OpenDirectory(path, out SafeFileHandle? handle) == 0 ? handle : null;
-
-    /// <summary>Takes over an open directory as the one at a path.</summary>
-    internal TouchedDirectory Adopt(ReadOnlySpan<byte> path, SafeFileHandle handle, bool fresh)
+    /// <summary>
+    /// A whiteout's directory; null: what is there, or is not there, has nothing to remove. In a flat root nothing is made for it. No link is followed:
+    /// one that this layer made is not of the layers below, whatever comes first.
+    /// </summary>
+    internal TouchedDirectory? GetForRemoval(ReadOnlySpan<byte> path)
     {
-        FileStatus status = Libc.Status(handle, TarText.Show(path));
-        DirectoryKey identity = DirectoryKey.Of(status);
-        string key = EntryPath.Key(path);
-        if (fresh || !touched.TryGetValue(identity, out TouchedDirectory? directory))
+        TouchedDirectory? found = Walk(path, overlay ? Absent.Made : Absent.Ends, follow: false, out byte[] missing);
+        return missing.Length == 0 ? found : null;
+    }
+
+    /// <summary>The directory at a path, or the nearest above it and what is missing below that one; null: something else is in the way.</summary>
+    internal TouchedDirectory? Find(ReadOnlySpan<byte> path, out byte[] missing) => Walk(path, Absent.Ends, follow: true, out missing);
+
+    /// <summary>A directory for the copy of a lower file, made where absent; null: something of this layer is in the way, or hides it.</summary>
+    internal TouchedDirectory? GetForCopy(ReadOnlySpan<byte> path) =>
+        Walk(path, Absent.Ends, follow: false, out _) is { } above && !HidesLower(above) ? Walk(path, Absent.Made, follow: false, out _) : null;
+
+    /// <summary>A name in a directory, if this layer touched it and it is a directory.</summary>
+    internal TouchedDirectory? Known(TouchedDirectory parent, byte[] name) => known.GetValueOrDefault(new NameKey(parent, name));
+
+    /// <summary>Its handle, good until the cache's many others were used.</summary>
+    internal SafeFileHandle Open(TouchedDirectory directory)
+    {
+        directory.IsRecent = true;
+        if (directory.Handle is { } handle)
         {
-            directory = new TouchedDirectory(++numbers, path.ToArray())
+            return handle;
+        }
+
+        TouchedDirectory above = directory.Parent!;
+        while (above.Handle is null)
+        {
+            above = above.Parent!;
+        }
+
+        if (directory.Depth - above.Depth > LongWay)
+        {
+            // in halves: the next one will be near this one, and has not as far to go
+            TouchedDirectory middle = directory;
+            while (middle.Depth > (directory.Depth + above.Depth) / 2)
             {
-                IsImplied = format == LayerFormat.Overlay,
-                // made by us: a time of its own; there before: the time it had
-                Modified = fresh || format == LayerFormat.Overlay ? default : new TarTime(status.ModifiedSeconds, (int)status.ModifiedNanoseconds),
-            };
-            touched[identity] = directory;
+                middle = middle.Parent!;
+            }
+
+            _ = Open(middle);
+            above = middle;
         }
 
-        if (open.Remove(key, out TouchedDirectory? before))
+        Failure.ThrowIf(root.OpenBelow(above.Handle!, directory.PathFrom(above), out SafeFileHandle? opened), "open", directory.Path);
+        Keep(directory, opened!);
+        return opened!;
+    }
+
+    /// <summary>Makes the directory, in place of anything that is no directory; gives back one that is there.</summary>
+    internal TouchedDirectory MakeIn(TouchedDirectory parent, byte[] name, out bool existed)
+    {
+        existed = true;
+        if (Known(parent, name) is { } ours)
         {
-            Close(before);
+            return ours;
         }
 
-        if (directory.Handle is not null)
+        int errno = Libc.MakeDirectory(Open(parent), name, 0x1C0);
+        bool replaced = false;
+        if (errno == Errno.Exists)
         {
-            // reached by another name before
-            open.Remove(EntryPath.Key(directory.Path));
-            Close(directory);
+            if (OpenChild(parent, name, out SafeFileHandle? there, out uint? mode) == 0)
+            {
+                return AddExisting(parent, name, there!, mode);
+            }
+
+            replaced = true;
+            Remove(parent, name);
+            errno = Libc.MakeDirectory(Open(parent), name, 0x1C0);
         }
 
-        directory.Path = path.ToArray();
-        directory.Handle = handle;
-        open[key] = directory;
-        openOrder.Enqueue(key);
-        Trim();
+        Failure.ThrowIf(errno, "mkdir", parent.PathOf(name));
+        Failure.ThrowIf(OpenChild(parent, name, out SafeFileHandle? made, out _), "open", parent.PathOf(name));
+        existed = false;
+        TouchedDirectory directory = Add(parent, name, made!);
+        directory.IsNew = replaced || !overlay;
+        if (replaced && overlay)
+        {
+            // what the layer first had here, a whiteout or a file, hides all that lower layers have
+            MakeOpaque(directory);
+        }
+
         return directory;
     }
 
     /// <summary>Removes whatever a name is, directories with all they hold.</summary>
-    internal void Remove(TouchedDirectory parent, byte[] name, ReadOnlySpan<byte> path)
+    internal void Remove(TouchedDirectory parent, byte[] name)
     {
-        int errno = Libc.Unlink(parent.Handle!, name);
+        SafeFileHandle handle = Open(parent);
+        NameKey key = new(parent, name);
+        Placeholders.Remove(key);
+        LowerSymlinks.Remove(key);
+        int errno = Libc.Unlink(handle, name);
         if (errno is Errno.IsDirectory or Errno.PermissionDenied)
         {
-            DirectoryTree.Remove(parent.Handle!, name);
-            CloseAllBut(parent);
+            DirectoryTree.Remove(handle, name);
+            if (known.Remove(key, out TouchedDirectory? gone))
+            {
+                gone.IsGone = true;
+                last = null;
+            }
         }
         else if (errno != Errno.NoEntry)
         {
-            Failure.ThrowIf(errno, "unlink", path);
+            Failure.ThrowIf(errno, "unlink", parent.PathOf(name));
         }
     }
 
-    /// <summary>Whether this layer has put something into, or spoken of, the directory.</summary>
-    internal TouchedDirectory? Find(FileStatus status) => status.IsDirectory ? touched.GetValueOrDefault(DirectoryKey.Of(status)) : null;
-
-    internal void MarkWritten(TouchedDirectory parent, ReadOnlySpan<byte> name) => written.Add(Mark(parent, name));
-
-    internal bool IsWritten(TouchedDirectory parent, ReadOnlySpan<byte> name) => written.Contains(Mark(parent, name));
-
-    internal void MarkWhiteout(TouchedDirectory parent, ReadOnlySpan<byte> name) => whiteouts.Add(Mark(parent, name));
-
-    internal bool IsWhiteout(TouchedDirectory parent, ReadOnlySpan<byte> name) => whiteouts.Contains(Mark(parent, name));
-
-    public void Dispose()
+    /// <summary>Removes a directory of this layer that turned out to mean nothing (overlay).</summary>
+    internal void RemoveEmpty(TouchedDirectory directory)
     {
-        foreach (TouchedDirectory directory in open.Values)
-        {
-            Close(directory);
-        }
-
-        open.Clear();
+        Failure.ThrowIf(Libc.RemoveDirectory(Open(directory.Parent!), directory.Name), "rmdir", directory.Path);
+        directory.IsGone = true;
     }
 
-    private TouchedDirectory Existing(ReadOnlySpan<byte> path, SafeFileHandle? handle, int errno)
+    /// <summary>Flat: a later whiteout must leave the name alone. An overlay's layer holds nothing but what it wrote.</summary>
+    internal void MarkWritten(TouchedDirectory parent, ReadOnlySpan<byte> name)
     {
-        Failure.ThrowIf(errno, "open", path);
-        if (path.Length > 0)
+        if (!overlay)
         {
-            // those above are touched too: an opaque marker there must not remove what this layer puts here
-            int slash = path.LastIndexOf((byte)'/');
-            _ = Get(slash < 0 ? default : path[..slash]);
+            written.Add(parent, name);
         }
-
-        return Adopt(path, handle!, fresh: false);
     }
 
-    private TouchedDirectory Make(ReadOnlySpan<byte> path)
-    {
-        int slash = path.LastIndexOf((byte)'/');
-        TouchedDirectory parent = Get(slash < 0 ? default : path[..slash]);
-        byte[] name = EntryPath.Terminated(path[(slash + 1)..]);
-        TouchedDirectory made = MakeIn(parent, name, path, out bool hidesLower);
-        Metadata.Default(made.Handle!, path);
-        if (hidesLower)
-        {
-            MakeOpaque(made, path);
-        }
+    internal bool IsWritten(TouchedDirectory parent, ReadOnlySpan<byte> name) => overlay || written.Contains(parent, name);
 
-        return made;
-    }
-
-    /// <summary>Makes the directory, in place of anything that is no directory; gives back one that is there.</summary>
-    /// <param name="hidesLower">A whiteout of this layer stood there: the directory must be opaque.</param>
-    internal TouchedDirectory MakeIn(TouchedDirectory parent, byte[] name, ReadOnlySpan<byte> path, out bool hidesLower)
+    /// <summary>Hides all that lower layers have in the directory. The root is only remembered: overlayfs merges roots whatever they say.</summary>
+    internal void MakeOpaque(TouchedDirectory directory)
     {
-        hidesLower = false;
-        int errno = Libc.MakeDirectory(parent.Handle!, name, 0x1C0);
-        bool fresh = errno == 0;
-        if (errno == Errno.Exists)
+        if (directory.Parent is not null)
         {
-            if (OpenChild(parent, name, out SafeFileHandle? there) == 0)
+            // the two forms of whiteout and the mark share one attribute, and nothing is left for whiteouts to hide
+            DropWhiteouts(directory);
+            int errno = OverlayMarks.MakeOpaque(Open(directory), style);
+            if (Failure.IsRefusal(errno))
             {
-                return Adopt(path, there!, fresh: false);
+                throw Failure.CannotHold(
+                    style == WhiteoutStyle.Overlay ? "trusted.* attributes (--whiteouts overlay-user needs none)" : "user.* attributes", "setxattr", directory.Path, errno);
             }
 
-            hidesLower = format == LayerFormat.Overlay && IsWhiteout(parent, name);
-            Remove(parent, name, path);
-            errno = Libc.MakeDirectory(parent.Handle!, name, 0x1C0);
-            fresh = true;
+            Failure.ThrowIf(errno, "setxattr", directory.Path);
         }
 
-        Failure.ThrowIf(errno, "mkdir", path);
-        Failure.ThrowIf(OpenChild(parent, name, out SafeFileHandle? made), "open", path);
-        return Adopt(path, made!, fresh);
-    }
-
-    /// <summary>Hides all below the directory, and drops whiteouts in it, which then mean nothing.</summary>
-    internal void MakeOpaque(TouchedDirectory directory, ReadOnlySpan<byte> path)
-    {
-        foreach (byte[] name in Libc.Names(directory.Handle!, TarText.Show(path)))
-        {
-            if (Libc.TryStatusAt(directory.Handle!, name, out FileStatus status) == 0 && OverlayMarks.IsWhiteout(directory.Handle!, name, status, whiteoutStyle))
-            {
-                Failure.ThrowIf(Libc.Unlink(directory.Handle!, name), "unlink", path);
-            }
-        }
-
-        int errno = OverlayMarks.MakeOpaque(directory.Handle!, whiteoutStyle);
-        if (Failure.IsRefusal(errno))
-        {
-            throw Failure.CannotHold(
-                whiteoutStyle == WhiteoutStyle.Overlay ? "trusted.* attributes (--whiteouts overlay-user needs none)" : "user.* attributes", "setxattr", path, errno);
-        }
-
-        Failure.ThrowIf(errno, "setxattr", path);
         directory.IsOpaque = true;
     }
 
-    private static int OpenChild(TouchedDirectory parent, byte[] name, out SafeFileHandle? opened) =>
-        Libc.OpenAt(parent.Handle!, name, OpenFlags.ReadOnly | OpenFlags.Directory | OpenFlags.NoFollow, 0, out opened);
-
-    private void Trim()
+    /// <summary>Hides a name of lower layers, unless this layer has something there.</summary>
+    internal void MakeWhiteout(TouchedDirectory parent, byte[] name)
     {
-        while (open.Count > MaximumOpen && openOrder.TryDequeue(out string? oldest))
+        if (parent.IsOpaque && parent.Parent is not null)
         {
-            if (open.TryGetValue(oldest, out TouchedDirectory? directory) && directory != last)
+            return;
+        }
+
+        int errno = OverlayMarks.MakeWhiteout(Open(parent), name, style);
+        if (errno != Errno.Exists)
+        {
+            Failure.ThrowIf(errno, "mknod", parent.PathOf(name));
+            parent.HasWhiteouts = true;
+        }
+    }
+
+    internal bool IsWhiteout(TouchedDirectory parent, byte[] name, FileStatus status) =>
+        overlay && OverlayMarks.IsWhiteout(Open(parent), name, status, style);
+
+    /// <summary>Takes the whiteouts away again: in a directory that overlayfs does not merge with another they would be seen.</summary>
+    internal void DropWhiteouts(TouchedDirectory directory)
+    {
+        if (!directory.HasWhiteouts)
+        {
+            return;
+        }
+
+        foreach (byte[] name in Libc.Names(Open(directory), TarText.Show(directory.Path)))
+        {
+            if (Libc.TryStatusAt(Open(directory), name, out FileStatus status) == 0 && IsWhiteout(directory, name, status))
             {
-                open.Remove(oldest);
-                Close(directory);
+                Failure.ThrowIf(Libc.Unlink(Open(directory), name), "unlink", directory.PathOf(name));
             }
         }
+
+        directory.HasWhiteouts = false;
     }
 
-    // After a tree went, any handle may lead into what is no longer there.
-    private void CloseAllBut(TouchedDirectory kept)
+    /// <summary>Whether lower layers' content of the directory is hidden by this layer.</summary>
+    internal static bool HidesLower(TouchedDirectory directory)
     {
-        foreach (string key in open.Where(pair => pair.Value != kept).Select(pair => pair.Key).ToArray())
+        TouchedDirectory? at = directory;
+        while (at is { IsOpaque: false })
         {
-            open.Remove(key, out TouchedDirectory? directory);
-            Close(directory!);
+            at = at.Parent;
         }
 
-        last = null;
+        return at is not null;
     }
 
-    private static void Close(TouchedDirectory directory)
+    /// <summary>Gives up every handle but the root's; what is needed again is opened again.</summary>
+    internal void Close()
     {
-        directory.Handle?.Dispose();
-        directory.Handle = null;
-    }
-
-    // 64 bits of a seeded hash instead of the name: a layer of a million names costs megabytes, not hundreds of them.
-    private (int Directory, ulong Name) Mark(TouchedDirectory parent, ReadOnlySpan<byte> name)
-    {
-        ulong hash = seed;
-        foreach (byte b in name.TrimEnd((byte)0))
+        while (open.TryDequeue(out TouchedDirectory? directory))
         {
-            // FNV-1a
-            hash = (hash ^ b) * 1099511628211;
+            directory.Handle?.Dispose();
+            directory.Handle = null;
+        }
+    }
+
+    public void Dispose() => Close();
+
+    private TouchedDirectory? Walk(ReadOnlySpan<byte> path, Absent absent, bool follow, out byte[] missing)
+    {
+        missing = [];
+        TouchedDirectory at = Root;
+        int links = 0;
+        ReadOnlySpan<byte> rest = path;
+        while (rest.Length > 0)
+        {
+            int slash = rest.IndexOf((byte)'/');
+            ReadOnlySpan<byte> component = slash < 0 ? rest : rest[..slash];
+            ReadOnlySpan<byte> below = slash < 0 ? default : rest[(slash + 1)..];
+            if (component.Length == 0 || component.SequenceEqual("."u8))
+            {
+                rest = below;
+            }
+            else if (component.SequenceEqual(".."u8))
+            {
+                at = at.Parent ?? at;
+                rest = below;
+            }
+            else if (Child(at, EntryPath.Terminated(component), absent, out byte[]? link) is { } child)
+            {
+                at = child;
+                rest = below;
+            }
+            else if (link is null || (link.Length > 0 && !follow))
+            {
+                return null;
+            }
+            else if (link.Length == 0)
+            {
+                missing = EntryPath.Of(rest).Full;
+                return at;
+            }
+            else if (++links > MaximumLinks)
+            {
+                throw new PullException(PullError.UnsafeEntry, $"archive: the way to {TarText.Show(path)} leads through more than 40 links");
+            }
+            else
+            {
+                at = link[0] == '/' ? Root : at;
+                rest = (byte[])[.. link, (byte)'/', .. below];
+            }
         }
 
-        return (parent.Number, hash);
+        return at;
+    }
+
+    // Null: a link of this layer to be followed, or nothing where link is empty, or something else in the way where it is null.
+    private TouchedDirectory? Child(TouchedDirectory parent, byte[] name, Absent absent, out byte[]? link)
+    {
+        link = null;
+        if (Known(parent, name) is { } ours)
+        {
+            return ours;
+        }
+
+        int errno = OpenChild(parent, name, out SafeFileHandle? there, out uint? mode);
+        switch (errno)
+        {
+            case 0:
+                return AddExisting(parent, name, there!, mode);
+            case Errno.NoEntry when absent == Absent.Ends:
+                link = [];
+                return null;
+            case Errno.NoEntry:
+                return MakeIn(parent, name, out _);
+            case Errno.NotDirectory or Errno.TooManyLinks:
+                link = IsWritten(parent, name) && !LowerSymlinks.Contains(new NameKey(parent, name)) ? Libc.ReadLink(Open(parent), name) : null;
+                return link is null && absent == Absent.Forced ? MakeIn(parent, name, out _) : null;
+            default:
+                Failure.ThrowIf(errno, "open", parent.PathOf(name));
+                return null;
+        }
+    }
+
+    // mode: what it was, where it had to be widened to be opened
+    private int OpenChild(TouchedDirectory parent, byte[] name, out SafeFileHandle? opened, out uint? mode)
+    {
+        mode = null;
+        int errno = root.OpenBelow(Open(parent), name.AsSpan(0, name.Length - 1), out opened);
+        if (errno == Errno.AccessDenied && Libc.TryStatusAt(Open(parent), name, out FileStatus status) == 0 && status.IsDirectory)
+        {
+            // ours, but without the owner's own rights
+            mode = status.Permissions;
+            errno = Libc.ChangeModeAt(Open(parent), name, status.Permissions | 0x1C0);
+            errno = errno == 0 ? root.OpenBelow(Open(parent), name.AsSpan(0, name.Length - 1), out opened) : Errno.AccessDenied;
+        }
+
+        return errno;
+    }
+
+    private TouchedDirectory AddExisting(TouchedDirectory parent, byte[] name, SafeFileHandle handle, uint? mode)
+    {
+        FileStatus status = Libc.Status(handle, TarText.Show(name));
+        TouchedDirectory directory = Add(parent, name, handle);
+        directory.FinalMode = mode;
+        // it was there before: it keeps its time, whatever is put into it
+        directory.Modified = overlay ? default : new TarTime(status.ModifiedSeconds, (int)status.ModifiedNanoseconds);
+        if ((status.Permissions & 0x1C0) != 0x1C0 && Libc.ChangeMode(handle, status.Permissions | 0x1C0) == 0)
+        {
+            directory.FinalMode = status.Permissions;
+        }
+
+        return directory;
+    }
+
+    private TouchedDirectory Add(TouchedDirectory parent, byte[] name, SafeFileHandle handle)
+    {
+        TouchedDirectory directory = new(parent, name, touched.Count) { IsImplied = true };
+        if (directory.Depth > depthLimit)
+        {
+            // links of the layer may lead deeper than its names do
+            handle.Dispose();
+            throw new PullException(
+                PullError.LimitPassed,
+                string.Create(CultureInfo.InvariantCulture, $"archive: {TarText.Show(directory.Path)} is {directory.Depth} levels deep, more than {depthLimit}"));
+        }
+
+        known[new NameKey(parent, name)] = directory;
+        touched.Add(directory);
+        Keep(directory, handle);
+        return directory;
+    }
+
+    // The second-chance algorithm: what was used since the last look stays.
+    private void Keep(TouchedDirectory directory, SafeFileHandle handle)
+    {
+        while (open.Count >= MaximumOpen)
+        {
+            TouchedDirectory oldest = open.Dequeue();
+            if (oldest.IsRecent)
+            {
+                oldest.IsRecent = false;
+                open.Enqueue(oldest);
+                continue;
+            }
+
+            oldest.Handle?.Dispose();
+            oldest.Handle = null;
+        }
+
+        directory.Handle = handle;
+        directory.IsRecent = true;
+        open.Enqueue(directory);
     }
 }

@@ -3,12 +3,25 @@ using NativePull.Native;
 
 namespace NativePull.Layers;
 
-/// <summary>What overlayfs would show of the layers below: the topmost that has a name wins, whiteouts and opaque directories hide the rest.</summary>
+/// <summary>A name of the layers below: by its directory's handle.</summary>
+internal sealed class LowerFile(SafeFileHandle parent, byte[] name, FileStatus status) : IDisposable
+{
+    internal SafeFileHandle Parent { get; } = parent;
+
+    /// <summary>Ends in NUL; "." for the root.</summary>
+    internal byte[] Name { get; } = name;
+
+    internal FileStatus Status { get; } = status;
+
+    public void Dispose() => Parent.Dispose();
+}
+
+/// <summary>What overlayfs would show of the layers below: the topmost that has a name wins, whiteouts and opaque directories hide the rest. Links are not followed.</summary>
 /// <param name="topFirst">Extracted layers, each as its own root, all in one style.</param>
 internal sealed class LowerLayers(IReadOnlyList<RootDirectory> topFirst, WhiteoutStyle style)
 {
-    /// <summary>The name at a path as the lower layers together have it: its parent's handle (the caller disposes) and status; null where it is absent or hidden.</summary>
-    internal (SafeFileHandle Parent, byte[] Name, FileStatus Status)? Find(byte[] path)
+    /// <summary>The name at a path as the lower layers together have it; null where it is absent or hidden.</summary>
+    internal LowerFile? Find(byte[] path)
     {
         foreach (RootDirectory lower in topFirst)
         {
@@ -26,46 +39,69 @@ internal sealed class LowerLayers(IReadOnlyList<RootDirectory> topFirst, Whiteou
         return null;
     }
 
+    /// <summary>Every name in the roots, those that are hidden too, each ending in NUL; some more than once.</summary>
+    internal IEnumerable<byte[]> NamesInRoot() => topFirst.SelectMany(layer => Libc.Names(layer.Handle, layer.Path));
+
     // One layer: what it has at the path; or whether it hides what those below have there.
-    private (SafeFileHandle, byte[], FileStatus)? Look(RootDirectory layer, byte[] path, out bool hides)
+    private LowerFile? Look(RootDirectory layer, byte[] path, out bool hides)
     {
         hides = false;
-        Failure.ThrowIf(Libc.OpenAt(layer.Handle, ".\0"u8, OpenFlags.ReadOnly | OpenFlags.Directory, 0, out SafeFileHandle? parent), "open", layer.Path);
-        SafeFileHandle at = parent!;
+        if (path.Length > 0 && Have(layer, path) is { } whole)
+        {
+            return whole;
+        }
+
+        Failure.ThrowIf(Libc.OpenAt(layer.Handle, ".\0"u8, OpenFlags.ReadOnly | OpenFlags.Directory, 0, out SafeFileHandle? top), "open", layer.Path);
+        SafeFileHandle at = top!;
         if (path.Length == 0)
         {
-            return (at, ".\0"u8.ToArray(), Libc.Status(at, layer.Path));
+            return new LowerFile(at, ".\0"u8.ToArray(), Libc.Status(at, layer.Path));
         }
 
         foreach (Range range in path.AsSpan().Split((byte)'/'))
         {
             byte[] name = [.. path[range], 0];
             hides |= OverlayMarks.IsOpaque(at, style);
-            if (Libc.TryStatusAt(at, name, out FileStatus status) != 0)
+            bool isLast = range.End.Value == path.Length;
+            int errno = Libc.TryStatusAt(at, name, out FileStatus status);
+            if (errno != 0 || OverlayMarks.IsWhiteout(at, name, status, style) || (!isLast && !status.IsDirectory))
             {
                 at.Dispose();
+                hides |= errno == 0;
                 return null;
             }
 
-            if (OverlayMarks.IsWhiteout(at, name, status, style) || (range.End.Value < path.Length && !status.IsDirectory))
+            if (isLast)
             {
-                hides = true;
-                at.Dispose();
-                return null;
+                return new LowerFile(at, name, status);
             }
 
-            if (range.End.Value == path.Length)
-            {
-                return (at, name, status);
-            }
-
-            int errno = Libc.OpenAt(at, name, OpenFlags.ReadOnly | OpenFlags.Directory | OpenFlags.NoFollow, 0, out SafeFileHandle? below);
+            errno = Libc.OpenAt(at, name, OpenFlags.ReadOnly | OpenFlags.Directory | OpenFlags.NoFollow, 0, out SafeFileHandle? below);
             at.Dispose();
             Failure.ThrowIf(errno, "open", path);
             at = below!;
         }
 
         at.Dispose();
+        return null;
+    }
+
+    // What the layer has hides what those below have, whatever its directories say of them: no need to ask each.
+    private LowerFile? Have(RootDirectory layer, byte[] path)
+    {
+        EntryPath parts = EntryPath.Of(path);
+        if (parts.Parent.Length == 0 || layer.OpenBelow(layer.Handle, parts.Parent, out SafeFileHandle? parent) != 0)
+        {
+            return null;
+        }
+
+        byte[] name = EntryPath.Terminated(parts.Base);
+        if (Libc.TryStatusAt(parent!, name, out FileStatus status) == 0 && !OverlayMarks.IsWhiteout(parent!, name, status, style))
+        {
+            return new LowerFile(parent!, name, status);
+        }
+
+        parent!.Dispose();
         return null;
     }
 }

@@ -4,11 +4,15 @@ using NativePull.Native;
 namespace NativePull.Layers;
 
 /// <summary>
-/// The directory that must not be left: a handle, not a string. Every path is resolved inside it, by the kernel (openat2(2), RESOLVE_IN_ROOT)
-/// or, where that call is missing or filtered, by <see cref="PathWalker"/>.
+/// The directory that must not be left: a handle, not a string. What is below is opened from a handle by names without "..", following no link and
+/// crossing no mount point: by the kernel (openat2(2)) or, where that call is missing or filtered, by <see cref="PathWalker"/>. So no open leads
+/// out, whatever lies there and whoever changes it meanwhile; links are followed by <see cref="LayerDirectories"/>, as text, or not at all.
 /// </summary>
 internal sealed class RootDirectory : IDisposable
 {
+    // Bytes; PATH_MAX less its NUL.
+    private const int LongestPath = 4095;
+
     private bool kernel;
 
     private RootDirectory(SafeFileHandle handle, string path, bool kernel)
@@ -31,23 +35,31 @@ internal sealed class RootDirectory : IDisposable
         return new RootDirectory(handle, path, kernel);
     }
 
-    /// <summary>Opens a directory inside; its last component may be a link too. 0 or an errno.</summary>
-    /// <param name="path">Relative, without NUL; empty is the root.</param>
-    internal int OpenDirectory(ReadOnlySpan<byte> path, out SafeFileHandle? opened)
+    /// <summary>
+    /// Opens a directory below another. 0 or an errno: ENOTDIR or ELOOP where something on the way is none, links included; EXDEV at a mount point.
+    /// </summary>
+    /// <param name="path">Components joined by "/", of any length, without "", ".", ".." and NUL; not empty.</param>
+    internal int OpenBelow(SafeFileHandle from, ReadOnlySpan<byte> path, out SafeFileHandle? opened)
     {
-        if (kernel)
+        // what is longer than the kernel takes goes piece by piece, each from the handle of the one before
+        int errno;
+        for (SafeFileHandle at = from; ; at = opened!)
         {
-            int errno = Libc.OpenInRoot(Handle, EntryPath.Terminated(path), OpenFlags.ReadOnly | OpenFlags.Directory, out opened);
-            // an old kernel, or a sandbox that answers EPERM to calls it does not know
-            if (errno is not (Errno.NoSystemCall or Errno.PermissionDenied))
+            int length = path.Length <= LongestPath ? path.Length : path[..(LongestPath + 1)].LastIndexOf((byte)'/');
+            opened = null;
+            errno = length < 0 ? Errno.NameTooLong : OpenPiece(at, EntryPath.Terminated(path[..length]), out opened);
+            if (at != from)
+            {
+                at.Dispose();
+            }
+
+            if (errno != 0 || length == path.Length)
             {
                 return errno;
             }
 
-            kernel = false;
+            path = path[(length + 1)..];
         }
-
-        return PathWalker.OpenDirectory(Handle, path, out opened);
     }
 
     /// <summary>What a root has that no layer lists: mode 0755, modification time 0.</summary>
@@ -58,4 +70,21 @@ internal sealed class RootDirectory : IDisposable
     }
 
     public void Dispose() => Handle.Dispose();
+
+    private int OpenPiece(SafeFileHandle from, byte[] path, out SafeFileHandle? opened)
+    {
+        if (kernel)
+        {
+            int errno = Libc.OpenBelow(from, path, out opened);
+            // an old kernel, or a sandbox that answers EPERM to calls it does not know
+            if (errno is not (Errno.NoSystemCall or Errno.PermissionDenied))
+            {
+                return errno;
+            }
+
+            kernel = false;
+        }
+
+        return PathWalker.OpenBelow(from, path, out opened);
+    }
 }

@@ -19,11 +19,22 @@ internal enum WhiteoutKind
 /// <summary>The names with the prefix <c>.wh.</c>.</summary>
 internal static class Whiteout
 {
-    internal static WhiteoutKind KindOf(ReadOnlySpan<byte> name) =>
-        !name.StartsWith(".wh."u8) ? WhiteoutKind.None
-        : name.SequenceEqual(".wh..wh..opq"u8) ? WhiteoutKind.Opaque
-        : name.StartsWith(".wh..wh."u8) ? WhiteoutKind.Ignored
-        : WhiteoutKind.Name;
+    /// <exception cref="PullException">UnsafeEntry: below a whiteout, where nothing can be.</exception>
+    internal static WhiteoutKind KindOf(EntryPath path)
+    {
+        if (path.Parent.StartsWith(".wh."u8) || path.Parent.IndexOf("/.wh."u8) >= 0)
+        {
+            // what aufs keeps in directories of its own
+            return path.Parent.StartsWith(".wh..wh."u8) || path.Parent.IndexOf("/.wh..wh."u8) >= 0
+                ? WhiteoutKind.Ignored
+                : throw new PullException(PullError.UnsafeEntry, $"archive: {TarText.Show(path.Full)} is below a whiteout");
+        }
+
+        return !path.Base.StartsWith(".wh."u8) ? WhiteoutKind.None
+            : path.Base.SequenceEqual(".wh..wh..opq"u8) ? WhiteoutKind.Opaque
+            : path.Base.StartsWith(".wh..wh."u8) ? WhiteoutKind.Ignored
+            : WhiteoutKind.Name;
+    }
 
     /// <summary>The name removed.</summary>
     /// <exception cref="PullException">UnsafeEntry: it removes nothing, the directory or its parent.</exception>

@@ -9,12 +9,15 @@ internal static class Errno
     internal const int NoEntry = 2; // ENOENT
     internal const int TooBig = 7; // E2BIG
     internal const int AccessDenied = 13; // EACCES
+    internal const int Busy = 16; // EBUSY
     internal const int Exists = 17; // EEXIST
+    internal const int CrossDevice = 18; // EXDEV
     internal const int NotDirectory = 20; // ENOTDIR
     internal const int IsDirectory = 21; // EISDIR
     internal const int Invalid = 22; // EINVAL
     internal const int NoSpace = 28; // ENOSPC
     internal const int OutOfRange = 34; // ERANGE
+    internal const int NameTooLong = 36; // ENAMETOOLONG
     internal const int NoSystemCall = 38; // ENOSYS
     internal const int NotEmpty = 39; // ENOTEMPTY
     internal const int TooManyLinks = 40; // ELOOP
@@ -30,6 +33,7 @@ internal static class OpenFlags
     internal const int WriteOnly = 1;
     internal const int Create = 0x40;
     internal const int Exclusive = 0x80;
+    internal const int NonBlocking = 0x800; // O_NONBLOCK
     internal const int CloseOnExec = 0x80000;
     internal const int PathOnly = 0x200000; // O_PATH
 
@@ -65,9 +69,15 @@ internal readonly record struct FileStatus(
     uint RawMajor,
     uint RawMinor,
     long ModifiedSeconds,
-    uint ModifiedNanoseconds)
+    uint ModifiedNanoseconds,
+    ulong Mount)
 {
+    /// <summary>Whether both are on one mount; before Linux 5.8, on one file system.</summary>
+    internal bool IsOnMountOf(FileStatus other) => (DeviceMajor, DeviceMinor, Mount) == (other.DeviceMajor, other.DeviceMinor, other.Mount);
+
     internal uint Type => Mode & FileType.Mask;
+
+    internal bool IsSameFile(FileStatus other) => (DeviceMajor, DeviceMinor, Inode) == (other.DeviceMajor, other.DeviceMinor, other.Inode);
 
     internal uint Permissions => Mode & 0xFFF;
 

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Buffers.Binary;
 using System.Runtime.InteropServices;
 using Microsoft.Win32.SafeHandles;
@@ -12,11 +13,14 @@ internal static unsafe partial class Libc
 {
     private const int NoFollowAt = 0x100; // AT_SYMLINK_NOFOLLOW
     private const int RemoveDirectoryFlag = 0x200; // AT_REMOVEDIR
+    private const uint MountId = 0x1000; // STATX_MNT_ID, Linux 5.8; 0 before
+    private const byte DirectoryEntry = 4; // DT_DIR, getdents(2)
     private const long CallOpenAt2 = 437; // openat2(2), the same number on every architecture
     private const long CallFchmodAt2 = 452; // fchmodat2(2), Linux 6.6
     private const long CallSetXattrAt = 463; // setxattrat(2), Linux 6.13
-    private const ulong ResolveNoMagicLinks = 0x02; // RESOLVE_NO_MAGICLINKS
-    private const ulong ResolveInRoot = 0x10; // RESOLVE_IN_ROOT
+    private const ulong ResolveNoMounts = 0x01; // RESOLVE_NO_XDEV
+    private const ulong ResolveNoLinks = 0x04; // RESOLVE_NO_SYMLINKS, magic ones among them
+    private const ulong ResolveBelow = 0x08; // RESOLVE_BENEATH
 
     private static readonly byte[] EmptyName = [0];
 
@@ -29,25 +33,25 @@ internal static unsafe partial class Libc
         }
     }
 
-    /// <summary>openat2(2) as if <paramref name="root"/> were "/": links and ".." stay inside. 0 or an errno.</summary>
-    internal static int OpenInRoot(SafeFileHandle root, ReadOnlySpan<byte> path, int flags, out SafeFileHandle? opened)
+    /// <summary>openat2(2) of a directory below another: no link is followed, no mount point crossed, ".." refused. 0 or an errno.</summary>
+    internal static int OpenBelow(SafeFileHandle parent, ReadOnlySpan<byte> path, out SafeFileHandle? opened)
     {
         // struct open_how: flags, mode, resolve
         ulong* how = stackalloc ulong[3];
-        how[0] = (ulong)(uint)(flags | OpenFlags.CloseOnExec);
+        how[0] = (ulong)(uint)(OpenFlags.ReadOnly | OpenFlags.Directory | OpenFlags.CloseOnExec);
         how[1] = 0;
-        how[2] = ResolveInRoot | ResolveNoMagicLinks;
+        how[2] = ResolveBelow | ResolveNoLinks | ResolveNoMounts;
         fixed (byte* bytes = path)
         {
             bool held = false;
-            root.DangerousAddRef(ref held);
+            parent.DangerousAddRef(ref held);
             try
             {
-                return Opened((int)syscall(CallOpenAt2, root.DangerousGetHandle(), (nint)bytes, (nint)how, 3 * sizeof(ulong), 0, 0), out opened);
+                return Opened((int)syscall(CallOpenAt2, parent.DangerousGetHandle(), (nint)bytes, (nint)how, 3 * sizeof(ulong), 0, 0), out opened);
             }
             finally
             {
-                root.DangerousRelease();
+                parent.DangerousRelease();
             }
         }
     }
@@ -152,7 +156,7 @@ internal static unsafe partial class Libc
     /// <summary>fchmod(2); 0 or an errno.</summary>
     internal static int ChangeMode(SafeFileHandle file, uint mode) => Result(fchmod(file, mode));
 
-    /// <summary>fchmodat2(2) of a name itself; before Linux 6.6 fchmodat(2). Not for symlinks. 0 or an errno.</summary>
+    /// <summary>fchmodat2(2) of a name itself, never what it links to; where that call is missing or filtered, by <see cref="ChangeModeByHandle"/>. 0 or an errno.</summary>
     internal static int ChangeModeAt(SafeFileHandle parent, ReadOnlySpan<byte> name, uint mode)
     {
         fixed (byte* bytes = name)
@@ -162,12 +166,54 @@ internal static unsafe partial class Libc
             try
             {
                 int errno = Result((int)syscall(CallFchmodAt2, parent.DangerousGetHandle(), (nint)bytes, (nint)mode, NoFollowAt, 0, 0));
-                return errno is Errno.NoSystemCall or Errno.PermissionDenied ? Result(fchmodat(parent, bytes, mode, 0)) : errno;
+                return errno is Errno.NoSystemCall or Errno.PermissionDenied ? ChangeModeByHandle(parent, name, mode) : errno;
             }
             finally
             {
                 parent.DangerousRelease();
             }
+        }
+    }
+
+    /// <summary>
+    /// chmod(2) before Linux 6.6, whose calls all follow links: the name is held by a handle that follows none, and changed by that handle's name
+    /// in /proc. Without /proc it is changed by name, after a look that it is still the file that is held: between the look and the change only a
+    /// process could slip in that may write to the directory. 0 or an errno; ELOOP for a link.
+    /// </summary>
+    internal static int ChangeModeByHandle(SafeFileHandle parent, ReadOnlySpan<byte> name, uint mode, string descriptors = "/proc/self/fd")
+    {
+        int errno = OpenAt(parent, name, OpenFlags.PathOnly | OpenFlags.NoFollow, 0, out SafeFileHandle? opened);
+        if (errno != 0)
+        {
+            return errno;
+        }
+
+        using SafeFileHandle held = opened!;
+        FileStatus status = Status(held, descriptors);
+        if (status.Type == FileType.Symlink)
+        {
+            return Errno.TooManyLinks;
+        }
+
+        fixed (byte* path = Terminated($"{descriptors}/{held.DangerousGetHandle()}"))
+        {
+            errno = Result(chmod(path, mode));
+        }
+
+        if (errno is not (Errno.NoEntry or Errno.NotDirectory))
+        {
+            return errno;
+        }
+
+        errno = TryStatusAt(parent, name, out FileStatus now);
+        if (errno != 0 || now.Type != status.Type || now.Inode != status.Inode)
+        {
+            return errno == 0 ? Errno.TooManyLinks : errno;
+        }
+
+        fixed (byte* bytes = name)
+        {
+            return Result(fchmodat(parent, bytes, mode, 0));
         }
     }
 
@@ -245,24 +291,19 @@ internal static unsafe partial class Libc
     /// <summary>flistxattr(2) and fgetxattr(2): every attribute this process may see, names ending in NUL; none where the file system has none.</summary>
     internal static IReadOnlyList<(byte[] Name, byte[] Value)> GetXattrs(SafeFileHandle file, string subject)
     {
-        byte[] names = new byte[64 * 1024]; // XATTR_LIST_MAX
-        nint length;
-        fixed (byte* bytes = names)
-        {
-            length = flistxattr(file, bytes, names.Length);
-        }
-
+        Span<byte> names = stackalloc byte[1024];
+        nint length = ListXattrs(file, names, subject);
         if (length < 0)
         {
-            int errno = Marshal.GetLastPInvokeError();
-            return errno == Errno.NotSupported ? [] : throw new LinuxException("flistxattr", subject, errno);
+            names = new byte[64 * 1024]; // XATTR_LIST_MAX
+            length = ListXattrs(file, names, subject);
         }
 
         List<(byte[], byte[])> found = [];
         for (int start = 0; start < length;)
         {
-            int end = Array.IndexOf(names, (byte)0, start) + 1;
-            byte[] name = names[start..end];
+            int end = start + names[start..].IndexOf((byte)0) + 1;
+            byte[] name = names[start..end].ToArray();
             if (GetXattr(file, name) is { } value)
             {
                 found.Add((name, value));
@@ -277,13 +318,21 @@ internal static unsafe partial class Libc
     /// <summary>fgetxattr(2); null where the attribute is absent.</summary>
     internal static byte[]? GetXattr(SafeFileHandle file, ReadOnlySpan<byte> name)
     {
-        byte[] value = new byte[64 * 1024]; // XATTR_SIZE_MAX
-        fixed (byte* nameBytes = name)
-        fixed (byte* valueBytes = value)
+        Span<byte> small = stackalloc byte[256];
+        nint length = GetXattr(file, name, small);
+        if (length >= 0)
         {
-            nint length = fgetxattr(file, nameBytes, valueBytes, value.Length);
-            return length < 0 ? null : value[..(int)length];
+            return small[..(int)length].ToArray();
         }
+
+        if (Marshal.GetLastPInvokeError() != Errno.OutOfRange)
+        {
+            return null;
+        }
+
+        byte[] value = new byte[64 * 1024]; // XATTR_SIZE_MAX
+        length = GetXattr(file, name, value);
+        return length < 0 ? null : value[..(int)length];
     }
 
     /// <summary>readlinkat(2); null where the name is no link.</summary>
@@ -302,6 +351,9 @@ internal static unsafe partial class Libc
     internal static FileStatus Status(SafeFileHandle file, string subject) =>
         TryStatus(file, EmptyName, out FileStatus status, EmptyPath) == 0 ? status : throw new LinuxException("statx", subject, Marshal.GetLastPInvokeError());
 
+    /// <summary>statx(2) of an open file; 0 or an errno.</summary>
+    internal static int TryStatus(SafeFileHandle file, out FileStatus status) => TryStatus(file, EmptyName, out status, EmptyPath);
+
     /// <summary>statx(2) of a name itself; 0 or an errno.</summary>
     internal static int TryStatusAt(SafeFileHandle parent, ReadOnlySpan<byte> name, out FileStatus status) =>
         TryStatus(parent, name, out status, NoFollowAt);
@@ -309,38 +361,77 @@ internal static unsafe partial class Libc
     /// <summary>getdents64(2): the names in a directory, each ending in NUL, without "." and "..". Reads from the directory's start.</summary>
     internal static List<byte[]> Names(SafeFileHandle directory, string subject)
     {
-        _ = lseek(directory, 0, 0);
-        List<byte[]> found = [];
-        byte[] buffer = new byte[32 * 1024];
-        fixed (byte* bytes = buffer)
+        List<byte[]> all = [];
+        Rewind(directory);
+        while (NextNames(directory, subject) is { Count: > 0 } some)
         {
-            while (true)
+            foreach ((byte[] name, _) in some)
             {
-                nint length = getdents64(directory, bytes, buffer.Length);
-                if (length < 0)
-                {
-                    throw new LinuxException("getdents64", subject, Marshal.GetLastPInvokeError());
-                }
+                all.Add(name);
+            }
+        }
 
-                if (length == 0)
+        return all;
+    }
+
+    /// <summary>lseek(2): <see cref="NextNames"/> begins anew.</summary>
+    internal static void Rewind(SafeFileHandle directory) => _ = lseek(directory, 0, 0);
+
+    /// <summary>getdents64(2): the next names, a buffer of them, so that a directory may be larger than memory; none at its end.</summary>
+    internal static List<(byte[] Name, bool IsDirectory)> NextNames(SafeFileHandle directory, string subject)
+    {
+        List<(byte[], bool)> found = [];
+        byte[] buffer = ArrayPool<byte>.Shared.Rent(32 * 1024);
+        try
+        {
+            nint length;
+            do
+            {
+                fixed (byte* bytes = buffer)
                 {
-                    return found;
+                    length = getdents64(directory, bytes, buffer.Length);
                 }
 
                 // struct linux_dirent64: ino 8, off 8, reclen 2, type 1, name
-                for (int at = 0; at < length;)
+                for (int at = 0; at < length; at += BinaryPrimitives.ReadUInt16LittleEndian(buffer.AsSpan(at + 16)))
                 {
-                    int record = BinaryPrimitives.ReadUInt16LittleEndian(buffer.AsSpan(at + 16));
                     int end = Array.IndexOf(buffer, (byte)0, at + 19) + 1;
                     byte[] name = buffer[(at + 19)..end];
                     if (!name.AsSpan().SequenceEqual(".\0"u8) && !name.AsSpan().SequenceEqual("..\0"u8))
                     {
-                        found.Add(name);
+                        found.Add((name, buffer[at + 18] == DirectoryEntry));
                     }
-
-                    at += record;
                 }
             }
+            while (length > 0 && found.Count == 0);
+
+            return length >= 0 ? found : throw new LinuxException("getdents64", subject, Marshal.GetLastPInvokeError());
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(buffer);
+        }
+    }
+
+    private static nint ListXattrs(SafeFileHandle file, Span<byte> names, string subject)
+    {
+        fixed (byte* bytes = names)
+        {
+            nint length = flistxattr(file, bytes, names.Length);
+            int errno = Marshal.GetLastPInvokeError();
+            return length >= 0 ? length
+                : errno == Errno.NotSupported ? 0
+                : errno == Errno.OutOfRange && names.Length < 64 * 1024 ? -1
+                : throw new LinuxException("flistxattr", subject, errno);
+        }
+    }
+
+    private static nint GetXattr(SafeFileHandle file, ReadOnlySpan<byte> name, Span<byte> value)
+    {
+        fixed (byte* nameBytes = name)
+        fixed (byte* valueBytes = value)
+        {
+            return fgetxattr(file, nameBytes, valueBytes, value.Length);
         }
     }
 
@@ -353,7 +444,7 @@ internal static unsafe partial class Libc
             parent.DangerousAddRef(ref held);
             try
             {
-                int errno = Result(statx((int)parent.DangerousGetHandle(), bytes, flags, BasicStatisticsAndBirth, raw));
+                int errno = Result(statx((int)parent.DangerousGetHandle(), bytes, flags, BasicStatisticsAndBirth | MountId, raw));
                 status = errno == 0 ? StatusFrom(new ReadOnlySpan<byte>(raw, StatxSize)) : default;
                 return errno;
             }
@@ -377,7 +468,8 @@ internal static unsafe partial class Libc
         BinaryPrimitives.ReadUInt32LittleEndian(raw[128..]),
         BinaryPrimitives.ReadUInt32LittleEndian(raw[132..]),
         BinaryPrimitives.ReadInt64LittleEndian(raw[112..]),
-        BinaryPrimitives.ReadUInt32LittleEndian(raw[120..]));
+        BinaryPrimitives.ReadUInt32LittleEndian(raw[120..]),
+        BinaryPrimitives.ReadUInt64LittleEndian(raw[144..]));
 
     private static int Opened(int descriptor, out SafeFileHandle? opened)
     {
@@ -428,6 +520,9 @@ internal static unsafe partial class Libc
 
     [LibraryImport("libc", SetLastError = true)]
     private static partial int fchmod(SafeFileHandle file, uint mode);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int chmod(byte* path, uint mode);
 
     [LibraryImport("libc", SetLastError = true)]
     private static partial int fchmodat(SafeFileHandle directory, byte* name, uint mode, int flags);
