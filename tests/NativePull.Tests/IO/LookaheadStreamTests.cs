@@ -11,9 +11,9 @@ public class LookaheadStreamTests
     {
         using LookaheadStream stream = new(new MemoryStream(Content));
 
-        Assert.Equal(Content[..10], stream.Peek(10)[..10]);
+        Assert.Equal(Content.AsSpan(..10), stream.Peek(10)[..10]);
         stream.Take(3);
-        Assert.Equal(Content[3..100_003], stream.Peek(100_000)[..100_000]);
+        Assert.Equal(Content.AsSpan(3..100_003), stream.Peek(100_000)[..100_000]);
         Assert.Equal(3, stream.Taken);
         byte[] rest = new byte[Content.Length - 3];
         stream.ReadExactly(rest);
@@ -29,8 +29,8 @@ public class LookaheadStreamTests
     {
         using LookaheadStream stream = new(new Trickle(new MemoryStream(Content[..7])));
 
-        Assert.Equal(Content[..5], stream.Peek(5));
-        Assert.Equal(Content[..7], stream.Peek(10));
+        Assert.Equal(Content.AsSpan(..5), stream.Peek(5));
+        Assert.Equal(Content.AsSpan(..7), stream.Peek(10));
     }
 
     private sealed class Trickle(Stream inner) : ReadOnlyStream
