@@ -24,6 +24,8 @@ internal static class PullCommand
             ExtractLayers = parsed.GetValue(options.Extract),
             Rootfs = rootfs is null ? null : Path.GetFullPath(rootfs),
             Jobs = parsed.GetValue(options.Jobs) ?? new PullOptions { Platform = Platform.OfThisMachine }.Jobs,
+            Connections = parsed.GetValue(options.Connections) ?? new PullOptions { Platform = Platform.OfThisMachine }.Connections,
+            CheckTag = parsed.GetValue(options.CheckTag),
             LimitRate = parsed.GetValue(options.LimitRate),
         };
         return Session.RunAsync(parsed, options, references, (session, reference) =>

@@ -110,24 +110,18 @@ internal sealed class ImagePuller(
         CancellationToken token)
     {
         using WorkGroup work = new(token);
-        using SemaphoreSlim slots = new(options.Jobs);
-        RateLimiter? limiter = options.LimitRate is { } rate ? new RateLimiter(rate, clock) : null;
+        long missing = downloads.Where(download => !blobs.Contains(download.Blob)).Sum(download => download.Blob.Size);
+        ConnectionBudget budget = new(Math.Max(options.Jobs, options.Connections), missing, clock);
+        DownloadQueue queue = new(options.Jobs, budget);
+        TransferLimits limits = new(budget, options.Connections, options.LimitRate is { } rate ? new RateLimiter(rate, clock) : null);
 
-        // bottom-up, so that what an applier waits for is always being fetched
-        foreach (LayerDownload download in downloads)
+        // Bottom-up, so that what an applier waits for is always being fetched, and the lowest first. Where nobody waits, the largest first:
+        // the whole ends when the last one does.
+        IEnumerable<LayerDownload> order = overlay is null && flat is null ? downloads.OrderByDescending(download => download.Blob.Size) : downloads;
+        foreach (LayerDownload download in order)
         {
-            download.Completion = work.Run(async cancel =>
-            {
-                await slots.WaitAsync(cancel);
-                try
-                {
-                    await download.RunAsync(registry, image.Reference.Repository, limiter, cancel);
-                }
-                finally
-                {
-                    slots.Release();
-                }
-            });
+            download.Completion = work.Run(cancel =>
+                queue.RunAsync(() => download.RunAsync(registry, image.Reference.Repository, limits, cancel), cancel));
         }
 
         overlay?.Start(work);

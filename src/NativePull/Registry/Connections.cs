@@ -52,6 +52,7 @@ internal sealed class Connections : IDisposable
         AllowAutoRedirect = false,
         AutomaticDecompression = DecompressionMethods.None,
         UseCookies = false,
+        MaxResponseDrainSize = 64 * 1024, // bytes; the rest of a redirect's or an error's body, not that of a blob given up half-way
         ConnectTimeout = options.ConnectTimeout,
         ConnectCallback = async (context, token) => await Dialer.ConnectAsync(context.DnsEndPoint, token),
         ActivityHeadersPropagator = null,

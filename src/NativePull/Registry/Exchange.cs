@@ -5,8 +5,9 @@ namespace NativePull.Registry;
 
 /// <summary>One GET as a value: each try makes its message anew, so that a redirect of the last one leaves no trace.</summary>
 /// <param name="Authorization">Sent to the origin of <paramref name="Address"/> and to no other.</param>
-/// <param name="Offset">Bytes to leave out (RFC 9110, 14.2); 0: no Range is asked for.</param>
-internal sealed record Asked(Uri Address, IReadOnlyList<string>? Accept, long Offset, AuthenticationHeaderValue? Authorization);
+/// <param name="Offset">Bytes to leave out (RFC 9110, 14.2).</param>
+/// <param name="End">The offset of the first byte not wanted; null: to the end, and then with an offset of 0 no Range is asked for.</param>
+internal sealed record Asked(Uri Address, IReadOnlyList<string>? Accept, long Offset, AuthenticationHeaderValue? Authorization, long? End = null);
 
 /// <summary>An answer that is no redirect, and who gave it.</summary>
 /// <param name="Address">Where it came from, redirects followed.</param>
@@ -74,9 +75,9 @@ internal sealed class Exchange(Connections connections, RegistryOptions options)
             headers.TryAddWithoutValidation("Accept", string.Join(", ", accept));
         }
 
-        if (asked.Offset > 0)
+        if (asked.Offset > 0 || asked.End is not null)
         {
-            headers.Range = new RangeHeaderValue(asked.Offset, null);
+            headers.Range = new RangeHeaderValue(asked.Offset, asked.End - 1);
         }
 
         if (own)

@@ -75,7 +75,15 @@ internal sealed class RegistryClient(string registry, RegistryOptions options, I
     {
         ArgumentOutOfRangeException.ThrowIfNegative(offset);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(offset, blob.Size);
-        return new BlobReader(transport, repository, blob, offset, new Attempts(What(repository, blob), options, retries));
+        return new BlobReader(transport, repository, blob, offset, null, new Attempts(What(repository, blob), options, retries));
+    }
+
+    /// <summary>A stretch of a blob of which others read the rest; it gives up where it is not given just that (<see cref="BlobReader.IsRefused"/>).</summary>
+    /// <param name="isExtra">Others can do its work: it is quick to give up, and a registry that is asked for too much is left alone.</param>
+    internal BlobReader OpenRange(string repository, Descriptor blob, long offset, long end, bool isExtra)
+    {
+        RegistryOptions patience = isExtra ? options with { Retry = options.Retry with { Tries = 2, MaximumRetryAfter = TimeSpan.FromSeconds(1) } } : options;
+        return new BlobReader(transport, repository, blob, offset, end, new Attempts(What(repository, blob), patience, retries));
     }
 
     public void Dispose() => transport.Dispose();

@@ -26,6 +26,9 @@ internal sealed record FakeAnswer(int Status, FakeContent Content)
 {
     internal long From { get; init; }
 
+    /// <summary>The offset of the first byte left out; null: none is.</summary>
+    internal long? End { get; init; }
+
     internal Dictionary<string, string> Headers { get; init; } = new(StringComparer.OrdinalIgnoreCase);
 
     internal Fault Fault { get; init; } = new();
@@ -193,7 +196,7 @@ internal sealed class FakeHttp : IAsyncDisposable
     private async Task<bool> WriteAsync(Stream stream, SeenRequest request, FakeAnswer given)
     {
         Fault fault = given.Fault;
-        long length = given.Content.Length - given.From + fault.ExtraBytes - fault.MissingBytes;
+        long length = (given.End ?? given.Content.Length) - given.From + fault.ExtraBytes - fault.MissingBytes;
         bool chunked = fault.Chunked || fault.MissingBytes > 0;
         given.Headers.TryAdd("Date", "Thu, 01 Jan 2026 00:00:00 GMT");
         if (chunked)

@@ -144,7 +144,7 @@ internal sealed partial class FakeRegistry : IAsyncDisposable
 
     private FakeAnswer? Answer(SeenRequest request, Func<SeenRequest, Fault, FakeAnswer> due)
     {
-        Fault fault = Faults.Take($"{request.Server} {request.Path}", request["Range"] is not null) ?? new Fault();
+        Fault fault = Faults.Take($"{request.Server} {request.Path}", request["Range"]) ?? new Fault();
         lock (gate)
         {
             requests.Add(request);
@@ -233,12 +233,14 @@ internal sealed partial class FakeRegistry : IAsyncDisposable
         }
 
         long from = fault.RangeFrom ?? long.Parse(range.Groups[1].ValueSpan, CultureInfo.InvariantCulture);
+        long end = range.Groups[2].Length > 0 ? Math.Min(blob.Length, long.Parse(range.Groups[2].ValueSpan, CultureInfo.InvariantCulture) + 1) : blob.Length;
         return from >= blob.Length
             ? Text(416, "", ("Content-Range", $"bytes */{blob.Length}"))
             : new FakeAnswer(206, blob)
             {
                 From = from,
-                Headers = { ["Content-Range"] = fault.ContentRange ?? $"bytes {from}-{blob.Length - 1}/{blob.Length}" },
+                End = end,
+                Headers = { ["Content-Range"] = fault.ContentRange ?? $"bytes {from}-{end - 1}/{blob.Length}" },
             };
     }
 
@@ -258,6 +260,6 @@ internal sealed partial class FakeRegistry : IAsyncDisposable
     [GeneratedRegex(@"^/v2/(?<repository>.+)/(?<kind>manifests|blobs)/(?<selector>[^/?]+)$")]
     private static partial Regex ApiPath();
 
-    [GeneratedRegex(@"^bytes=([0-9]+)-$")]
+    [GeneratedRegex(@"^bytes=([0-9]+)-([0-9]*)$")]
     private static partial Regex Range();
 }
