@@ -48,6 +48,9 @@ internal static class CommandLine
         root.Add(Layers(options));
         root.Add(Inspect(options));
         root.Add(List(options));
+        root.Add(TagsCommand.Tags(options));
+        root.Add(LoginCommand.Login(options));
+        root.Add(LoginCommand.Logout(options));
         Command version = new("version", "Print the version");
         version.SetAction(_ => Output.Result($"nativepull {Session.Version}"));
         root.Add(version);

@@ -74,6 +74,6 @@ internal static class PullCommand
         ImagePuller puller = new(registry, blobs, layers, catalog, session.Reporter, TimeProvider.System);
         PullResult result = await puller.PullAsync(reference, pull, session.Token);
         session.Reporter.Drain();
-        Output.Result(session.Json ? ResultJson.Of(result) : reference.NameAt(result.Digest));
+        Output.Result(session.Json ? ResultJson.Of(result with { Warnings = [.. session.RegistryWarnings, .. result.Warnings] }) : reference.NameAt(result.Digest));
     }
 }

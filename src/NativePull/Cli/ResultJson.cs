@@ -37,6 +37,10 @@ internal static class ResultJson
 
     internal static string Of(ImageDocument image) => JsonSerializer.Serialize(image, ResultJsonContext.Default.ImageDocument);
 
+    internal static string Of(LoginDocument login) => JsonSerializer.Serialize(login, ResultJsonContext.Default.LoginDocument);
+
+    internal static string Of(TagListDocument tags) => JsonSerializer.Serialize(tags, ResultJsonContext.Default.TagListDocument);
+
     private static LayerDocument Of(PulledLayer layer) => new(
         layer.Blob.Digest.ToString(),
         layer.DiffId.ToString(),
@@ -106,6 +110,11 @@ internal sealed record ImageDocument(
             layer.Blob.Digest.ToString(), layer.DiffId.ToString(), layer.ChainId.ToString(), layer.Blob.MediaType, layer.Blob.Size, null, null, null))]);
 }
 
+/// <param name="Verified">The registry asked for the credentials, and took them.</param>
+internal sealed record LoginDocument(int Schema, string Registry, string Username, string File, bool Verified);
+
+internal sealed record TagListDocument(int Schema, string Name, IReadOnlyList<string> Tags);
+
 internal sealed record ErrorDocument(int Exit, string Reason, string Message, double? RetryAfterSeconds);
 
 internal sealed record FailureDocument(int Schema, string? Reference, ErrorDocument Error);
@@ -114,4 +123,6 @@ internal sealed record FailureDocument(int Schema, string? Reference, ErrorDocum
 [JsonSerializable(typeof(ResultDocument))]
 [JsonSerializable(typeof(FailureDocument))]
 [JsonSerializable(typeof(ImageDocument))]
+[JsonSerializable(typeof(LoginDocument))]
+[JsonSerializable(typeof(TagListDocument))]
 internal sealed partial class ResultJsonContext : JsonSerializerContext;

@@ -1,3 +1,5 @@
+using System.Net.Http.Headers;
+using System.Runtime.CompilerServices;
 using NativePull.IO;
 using NativePull.Oci;
 
@@ -11,6 +13,8 @@ internal sealed record FetchedManifest(string MediaType, Digest Digest, byte[] C
 internal sealed class RegistryClient(string registry, RegistryOptions options, IProgress<RetryNotice>? retries = null) : IDisposable
 {
     internal const long MaximumManifest = 4 * 1024 * 1024; // bytes; distribution-spec, "Pushing Manifests": registries should accept this much
+
+    private const int MaximumPages = 10_000;
 
     private readonly RegistryTransport transport = new(registry, options, retries);
 
@@ -29,7 +33,7 @@ internal sealed class RegistryClient(string registry, RegistryOptions options, I
         bool byDigest = Digest.TryParse(selector, out Digest expected);
         string what = $"{Registry}/{repository}{(byDigest ? '@' : ':')}{selector}";
         var request = new RegistryRequest($"v2/{repository}/manifests/{selector}", repository, MediaTypes.Manifests, 0);
-        (byte[] content, string? header) = await GetAllAsync(request, what, token);
+        (byte[] content, string? header, _, _, _) = await GetAllAsync(request, what, token);
         if (byDigest && !expected.Matches(content))
         {
             throw new PullException(PullError.DigestMismatch, $"{what}: expected {expected}, got {expected.DigestOf(content)}");
@@ -86,11 +90,52 @@ internal sealed class RegistryClient(string registry, RegistryOptions options, I
         return new BlobReader(transport, repository, blob, offset, end, new Attempts(What(repository, blob), patience, retries));
     }
 
+    /// <summary>Signs in, and asks for nothing else (distribution-spec, "Determining Support").</summary>
+    /// <returns>Whether the registry wanted to know who we are.</returns>
+    /// <exception cref="PullException">As <see cref="RegistryTransport.SendAsync"/>.</exception>
+    internal async Task<bool> SignInAsync(CancellationToken token)
+    {
+        var request = new RegistryRequest("v2/", "", null, 0);
+        using Answer answer = await transport.SendAsync(request, new Attempts(Registry, options, retries), token);
+        return transport.WasAskedWho("");
+    }
+
+    /// <summary>All tags, page by page (distribution-spec, "Listing Tags").</summary>
+    /// <param name="pageSize">How many are asked for at once; the registry may give fewer.</param>
+    /// <param name="after">Begin behind this tag; null: with the first.</param>
+    /// <exception cref="PullException">Malformed: no such list, or pages that repeat; LimitPassed; else as <see cref="RegistryTransport.SendAsync"/>.</exception>
+    internal async IAsyncEnumerable<string> ListTagsAsync(string repository, int pageSize, string? after, [EnumeratorCancellation] CancellationToken token)
+    {
+        string what = $"{Registry}/{repository}";
+        string? path = $"v2/{repository}/tags/list?n={pageSize}{(after is null ? "" : $"&last={Uri.EscapeDataString(after)}")}";
+        var seen = new HashSet<string>();
+        while (path is not null)
+        {
+            if (!seen.Add(path))
+            {
+                throw new PullException(PullError.Malformed, $"{what}: the pages of the tag list go in a circle");
+            }
+
+            if (seen.Count > MaximumPages)
+            {
+                throw new PullException(PullError.LimitPassed, $"{what}: the tag list has more than {MaximumPages} pages");
+            }
+
+            Fetched page = await GetAllAsync(new RegistryRequest(path, repository, ["application/json"], 0), what, token);
+            foreach (string tag in TagPage.Tags(page.Content, what))
+            {
+                yield return tag;
+            }
+
+            path = TagPage.Next(page.Links, page.Asked, what);
+        }
+    }
+
     public void Dispose() => transport.Dispose();
 
     private string What(string repository, Descriptor blob) => $"{Registry}/{repository}@{blob.Digest}";
 
-    private async Task<(byte[] Content, string? MediaType)> GetAllAsync(RegistryRequest request, string what, CancellationToken token)
+    private async Task<Fetched> GetAllAsync(RegistryRequest request, string what, CancellationToken token)
     {
         var attempts = new Attempts(what, options, retries);
         while (true)
@@ -99,7 +144,13 @@ internal sealed class RegistryClient(string registry, RegistryOptions options, I
             {
                 using Answer answer = await transport.SendAsync(request, attempts, token);
                 await using ResponseBody body = transport.Body(answer);
-                return (await BoundedRead.AllAsync(body, MaximumManifest, what, token), answer.Response.Content.Headers.ContentType?.MediaType);
+                HttpResponseMessage response = answer.Response;
+                return new Fetched(
+                    await BoundedRead.AllAsync(body, MaximumManifest, what, token),
+                    response.Content.Headers.ContentType?.MediaType,
+                    Header(response, "Docker-Content-Digest") is [var named, ..] ? named : null,
+                    Header(response, "Link"),
+                    answer.Asked);
             }
             catch (RegistryException failure) when (failure.IsTransient)
             {
@@ -107,4 +158,9 @@ internal sealed class RegistryClient(string registry, RegistryOptions options, I
             }
         }
     }
+
+    private static IReadOnlyList<string> Header(HttpResponseMessage response, string name) =>
+        response.Headers.NonValidated.TryGetValues(name, out HeaderStringValues values) ? [.. values] : [];
+
+    private sealed record Fetched(byte[] Content, string? MediaType, string? Digest, IReadOnlyList<string> Links, Uri Asked);
 }

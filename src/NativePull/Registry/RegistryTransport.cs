@@ -34,6 +34,9 @@ internal sealed class RegistryTransport : IDisposable
 
     internal bool UsedEmbeddedRoots => connections.UsedEmbeddedRoots;
 
+    /// <summary>The registry has asked for a sign of who we are.</summary>
+    internal bool WasAskedWho(string repository) => auth.WasAsked(repository);
+
     /// <summary>An answer with 200, or to a request with an offset or an end also 206 or 416. Its body has not been read yet.</summary>
     /// <exception cref="PullException">
     /// NotFound, Unauthorized, Denied; Unavailable, RateLimited or Stalled when <paramref name="attempts"/> has enough; Unsupported; a Tls reason.
@@ -88,7 +91,7 @@ internal sealed class RegistryTransport : IDisposable
         bool isNew = false;
         while (true)
         {
-            Answer answer = await exchange.GetAsync(new Asked(address, request.Accept, request.Offset, authorization, request.End), token);
+            Answer answer = await exchange.SendAsync(new Asked(address, request.Accept, request.Offset, authorization, request.End), token);
             if (answer.Status != HttpStatusCode.Unauthorized || !answer.IsOwn || isNew)
             {
                 return answer;

@@ -16,6 +16,9 @@ internal sealed record SeenRequest(string Server, string Method, string Path, IR
     /// <summary>Of the body.</summary>
     internal long BytesSent { get => Interlocked.Read(ref bytesSent); set => Interlocked.Exchange(ref bytesSent, value); }
 
+    /// <summary>Of a POST.</summary>
+    internal string Body { get; init; } = "";
+
     internal string? this[string header] => Headers.GetValueOrDefault(header);
 
     public override string ToString() => $"{Server} {Method} {Path} {this["Range"]} -> {Status}, {BytesSent} bytes";
@@ -179,7 +182,9 @@ internal sealed class FakeHttp : IAsyncDisposable
             headers[line[..colon]] = line[(colon + 1)..].Trim();
         }
 
-        return new SeenRequest(name, first[0], first[1], headers, number);
+        byte[] body = new byte[int.Parse(headers.GetValueOrDefault("Content-Length", "0"), CultureInfo.InvariantCulture)];
+        await stream.ReadExactlyAsync(body, stopping.Token);
+        return new SeenRequest(name, first[0], first[1], headers, number) { Body = Encoding.UTF8.GetString(body) };
     }
 
     private async Task RefuseTlsAsync(Stream stream)

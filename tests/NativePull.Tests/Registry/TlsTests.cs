@@ -110,7 +110,7 @@ public sealed class TlsTests : IDisposable
     {
         await using var it = new RegistryHarness(
             new FakeRegistry { Certificate = authority.Issue(), Auth = new FakeAuth { User = "ann", Password = "right" }, HasStorage = true },
-            options => options with { CaFile = Pem("ca.pem", authority.RootPem), Credentials = Credentials.Of(new BasicCredential("ann", "right")) });
+            options => options with { CaFile = Pem("ca.pem", authority.RootPem), Credentials = Credentials.Of(new Credential("ann", "right")) });
         Descriptor blob = it.AddBlob();
 
         Assert.True(blob.Digest.Matches(await it.ReadBlobAsync(blob)));
