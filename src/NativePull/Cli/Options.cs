@@ -104,6 +104,8 @@ internal sealed class Options
 
     internal Option<string?> CaFile { get; } = Text("--ca-file", "FILE", "Trust only the certificates in this PEM file");
 
+    internal Option<string?> CertDir { get; } = Text("--cert-dir", "DIR", "Authorities (*.crt) and a client certificate (*.cert, *.key) for the registry");
+
     internal Option<bool> PlainHttp { get; } = new("--plain-http") { Description = "Use http instead of https" };
 
     internal Option<bool> InsecureSkipTlsVerify { get; } = new("--insecure-skip-tls-verify") { Description = "Accept any certificate" };
@@ -145,7 +147,7 @@ internal sealed class Options
     internal Option[] Common => [Store, Json, Quiet, Verbose, Progress];
 
     internal Option[] Network =>
-        [AuthFile, Username, PasswordStdin, RegistryTokenFile, Anonymous, CaFile, PlainHttp, InsecureSkipTlsVerify, Retries, ConnectTimeout, StallTimeout,
+        [AuthFile, Username, PasswordStdin, RegistryTokenFile, Anonymous, CaFile, CertDir, PlainHttp, InsecureSkipTlsVerify, Retries, ConnectTimeout, StallTimeout,
         MinRate, Deadline, WaitNetwork, Resolve];
 
     internal Option[] Extraction => [Ownership, UidMap, GidMap, Xattrs, Devices, Whiteouts, MaxUnpacked, MaxEntries, NoSync];

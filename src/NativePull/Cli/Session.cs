@@ -215,7 +215,12 @@ internal sealed class Session : IDisposable
             PlainHttp = parsed.GetValue(options.PlainHttp),
             InsecureSkipTlsVerify = parsed.GetValue(options.InsecureSkipTlsVerify),
             CaFile = parsed.GetValue(options.CaFile),
+            CertDirectory = parsed.GetValue(options.CertDir),
             RootFiles = RootFiles(),
+            RootDirectories = RootDirectories(),
+            RootsAreNamed = IsSet("SSL_CERT_FILE") || IsSet("SSL_CERT_DIR"),
+            CertificateDirectories = [.. new[] { HomePath(".config/containers/certs.d") }.OfType<string>(), "/etc/containers/certs.d", "/etc/docker/certs.d"],
+            Proxy = ProxySettings.Of(Environment.GetEnvironmentVariable),
             UserAgent = $"nativepull/{Version}",
         };
     }
@@ -288,8 +293,8 @@ internal sealed class Session : IDisposable
 
     // Where distributions keep the merged bundle: Debian, Fedora, openSUSE, RHEL, Alpine and the BSDs.
     private static IReadOnlyList<string> RootFiles() =>
-        Environment.GetEnvironmentVariable("SSL_CERT_FILE") is { Length: > 0 } named
-            ? [named]
+        Environment.GetEnvironmentVariable("SSL_CERT_FILE") is { Length: > 0 } named ? [named]
+            : IsSet("SSL_CERT_DIR") ? []
             :
             [
                 "/etc/ssl/certs/ca-certificates.crt",
@@ -298,6 +303,14 @@ internal sealed class Session : IDisposable
                 "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
                 "/etc/ssl/cert.pem",
             ];
+
+    // The same, where there is no bundle: Debian and its descendants, RHEL, Android.
+    private static IReadOnlyList<string> RootDirectories() =>
+        Environment.GetEnvironmentVariable("SSL_CERT_DIR") is { Length: > 0 } named ? named.Split(':', StringSplitOptions.RemoveEmptyEntries)
+            : IsSet("SSL_CERT_FILE") ? []
+            : ["/etc/ssl/certs", "/etc/pki/tls/certs", "/system/etc/security/cacerts"];
+
+    private static bool IsSet(string variable) => Environment.GetEnvironmentVariable(variable) is { Length: > 0 };
 
     private static string? EnvironmentPath(string variable, string below) =>
         Environment.GetEnvironmentVariable(variable) is { Length: > 0 } directory ? Path.Combine(directory, below) : null;

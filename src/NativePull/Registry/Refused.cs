@@ -30,7 +30,7 @@ internal static class Refused
     private static PullError Reason(int status, IReadOnlyList<string> codes) => status switch
     {
         >= 500 => PullError.Unavailable,
-        401 => PullError.Unauthorized,
+        401 or 407 => PullError.Unauthorized,
         403 => PullError.Denied,
         404 or 410 => PullError.NotFound,
         _ when codes.Any(code => code is "MANIFEST_UNKNOWN" or "NAME_UNKNOWN" or "BLOB_UNKNOWN") => PullError.NotFound,

@@ -26,7 +26,7 @@ internal sealed class RegistryTransport : IDisposable
     internal RegistryTransport(string registry, RegistryOptions options, IProgress<RetryNotice>? retries)
     {
         this.options = options;
-        connections = new Connections(options);
+        connections = new Connections(RegistryAddress.Of(registry, options.PlainHttp).Base, options);
         exchange = new Exchange(connections, options);
         endpoint = new Endpoint(registry, connections.Dialer, options);
         auth = new RegistryAuth(registry, new TokenSource(exchange, options, retries), options);

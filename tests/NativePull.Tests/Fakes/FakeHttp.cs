@@ -67,6 +67,17 @@ internal sealed class FakeHttp : IAsyncDisposable
 
     internal string Url => $"{(certificate is null ? "http" : "https")}://{Address}";
 
+    /// <summary>Clients must show a certificate of this issuer; null: none is asked for.</summary>
+    internal string? ClientIssuer { get; init; }
+
+    /// <summary>But those without one are served as well.</summary>
+    internal bool LetsEveryoneIn { get; init; }
+
+    private bool AsksClients => ClientIssuer is not null;
+
+    /// <summary>Subjects of the certificates that clients showed.</summary>
+    internal List<string> ClientsSeen { get; } = [];
+
     /// <summary>A plain server that is spoken to in TLS says nothing, instead of 400.</summary>
     internal bool IsSilentToTls { get; init; }
 
@@ -77,6 +88,16 @@ internal sealed class FakeHttp : IAsyncDisposable
         listener.Dispose();
         await Task.WhenAll(connections);
         stopping.Dispose();
+    }
+
+    private bool Shown(System.Security.Cryptography.X509Certificates.X509Certificate? certificate)
+    {
+        lock (ClientsSeen)
+        {
+            ClientsSeen.Add(certificate?.Subject ?? "");
+        }
+
+        return !AsksClients || LetsEveryoneIn || certificate?.Issuer == ClientIssuer;
     }
 
     private async Task AcceptAsync()
@@ -105,7 +126,14 @@ internal sealed class FakeHttp : IAsyncDisposable
                 if (certificate is not null)
                 {
                     var tls = new SslStream(stream);
-                    await tls.AuthenticateAsServerAsync(new SslServerAuthenticationOptions { ServerCertificateContext = certificate }, stopping.Token);
+                    await tls.AuthenticateAsServerAsync(
+                        new SslServerAuthenticationOptions
+                        {
+                            ServerCertificateContext = certificate,
+                            ClientCertificateRequired = AsksClients,
+                            RemoteCertificateValidationCallback = (_, shown, _, _) => Shown(shown),
+                        },
+                        stopping.Token);
                     stream = tls;
                 }
 

@@ -61,6 +61,11 @@ internal sealed partial class FakeRegistry : IAsyncDisposable
 
     internal bool IsSilentToTls { get; init; }
 
+    /// <summary>The registry wants a client certificate of this issuer; its storage asks for one, and serves without.</summary>
+    internal string? ClientIssuer { get; init; }
+
+    internal IReadOnlyList<string> ClientsSeenByStorage => cdn!.ClientsSeen;
+
     /// <summary>Of every repository.</summary>
     internal string[] Tags { get; init; } = [];
 
@@ -92,9 +97,9 @@ internal sealed partial class FakeRegistry : IAsyncDisposable
 
     internal FakeRegistry Start()
     {
-        cdn = new FakeHttp("cdn", Certificate, request => Answer(request, StorageAnswer));
+        cdn = new FakeHttp("cdn", Certificate, request => Answer(request, StorageAnswer)) { ClientIssuer = HasStorage ? ClientIssuer : null, LetsEveryoneIn = true };
         tokenServer = new FakeHttp("token", Certificate, request => Answer(request, TokenAnswer));
-        registry = new FakeHttp("registry", Certificate, request => Answer(request, RegistryAnswer)) { IsSilentToTls = IsSilentToTls };
+        registry = new FakeHttp("registry", Certificate, request => Answer(request, RegistryAnswer)) { IsSilentToTls = IsSilentToTls, ClientIssuer = ClientIssuer };
         return this;
     }
 
