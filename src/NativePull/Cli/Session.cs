@@ -221,6 +221,7 @@ internal sealed class Session : IDisposable
             RootsAreNamed = IsSet("SSL_CERT_FILE") || IsSet("SSL_CERT_DIR"),
             CertificateDirectories = [.. new[] { HomePath(".config/containers/certs.d") }.OfType<string>(), "/etc/containers/certs.d", "/etc/docker/certs.d"],
             Proxy = ProxySettings.Of(Environment.GetEnvironmentVariable),
+            Warnings = warnings,
             UserAgent = $"nativepull/{Version}",
         };
     }

@@ -24,6 +24,11 @@ internal sealed class ImagePuller(
             throw new PullException(PullError.Unexpected, $"{reference}: expected {expected}, got {image.Digest}");
         }
 
+        if (image.NoImage is { } why && (options.ExtractLayers || options.Rootfs is not null))
+        {
+            throw new PullException(PullError.Unsupported, $"{reference}: {why}: there is nothing to extract; pulled without that, its blobs are kept as they are");
+        }
+
         events.Report(new PullEvent.Resolved(reference, image.Digest, image.Platform));
         events.Report(new PullEvent.Planned(image.Layers.Count, image.TotalBytes));
         await KeepDocumentsAsync(image, token);
@@ -59,7 +64,7 @@ internal sealed class ImagePuller(
             options.Rootfs,
             extracted,
             events.Texts,
-            clock.GetElapsedTime(begun));
+            clock.GetElapsedTime(begun)) { NoImage = image.NoImage };
     }
 
     private async Task<ResolvedImage> ResolveAsync(Reference reference, PullOptions options, IProgress<PullEvent> events, CancellationToken token)
@@ -95,9 +100,18 @@ internal sealed class ImagePuller(
 
     private async Task KeepDocumentsAsync(ResolvedImage image, CancellationToken token)
     {
-        foreach (Document document in new[] { image.Index, image.Manifest, image.Config }.OfType<Document>())
+        foreach (Document document in new[] { image.Index, image.Manifest, image.Config }.OfType<Document>().Concat(image.Between))
         {
             await blobs.PutAsync(document.Descriptor, document.Content, token);
+        }
+
+        // a layer may be inside its manifest
+        foreach (Descriptor blob in image.Blobs)
+        {
+            if (blob.VerifiedData is { } embedded)
+            {
+                await blobs.PutAsync(blob, embedded, token);
+            }
         }
     }
 

@@ -33,13 +33,19 @@ internal sealed class RegistryClient(string registry, RegistryOptions options, I
         bool byDigest = Digest.TryParse(selector, out Digest expected);
         string what = $"{Registry}/{repository}{(byDigest ? '@' : ':')}{selector}";
         var request = new RegistryRequest($"v2/{repository}/manifests/{selector}", repository, MediaTypes.Manifests, 0);
-        (byte[] content, string? header, _, _, _) = await GetAllAsync(request, what, token);
+        (byte[] content, string? header, string? announced, _, _) = await GetAllAsync(request, what, token);
         if (byDigest && !expected.Matches(content))
         {
             throw new PullException(PullError.DigestMismatch, $"{what}: expected {expected}, got {expected.DigestOf(content)}");
         }
 
-        // Docker-Content-Digest is not compared: many registries and mirrors send another than that of the bytes.
+        // The bytes are what we have and what we keep, so their own digest counts. Some registries and proxies that convert documents announce
+        // another; no client fails for it, but somebody who reads the warning may see why two of them print two digests.
+        if (Digest.TryParse(announced, out Digest named) && !named.Matches(content))
+        {
+            options.Warnings?.Report($"{what}: the registry announces {named}, but what it sent is {named.DigestOf(content)}");
+        }
+
         return new FetchedManifest(OciJson.MediaTypeOf(content, what, header) ?? header ?? "", byDigest ? expected : Digest.Of(content), content);
     }
 
@@ -54,7 +60,7 @@ internal sealed class RegistryClient(string registry, RegistryOptions options, I
             throw new PullException(PullError.LimitPassed, $"{what}: {blob.Size} bytes, more than the {limit} allowed");
         }
 
-        if (blob.Data is { } embedded && embedded.Length == blob.Size && blob.Digest.Matches(embedded))
+        if (blob.VerifiedData is { } embedded)
         {
             return embedded;
         }

@@ -57,6 +57,9 @@ internal sealed record RegistryOptions
 
     internal Credentials Credentials { get; init; } = Credentials.Anonymous;
 
+    /// <summary>Told what a person should know and no failure is.</summary>
+    internal IProgress<string>? Warnings { get; init; }
+
     internal TimeProvider Clock { get; init; } = TimeProvider.System;
 
     internal string UserAgent { get; init; } = "nativepull";
