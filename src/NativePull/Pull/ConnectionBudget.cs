@@ -10,8 +10,11 @@ namespace NativePull.Pull;
 /// <param name="atFirst">Connections taken to be of use before anything is measured.</param>
 internal sealed class ConnectionBudget(int most, long pending, TimeProvider clock, int atFirst = 1)
 {
-    // Long enough for a rate that means something, short enough that all doublings are over within a few seconds.
-    private static readonly TimeSpan Window = TimeSpan.FromMilliseconds(400);
+    // Long enough for a rate that means something, short enough that all steps are over within two seconds.
+    private static readonly TimeSpan Window = TimeSpan.FromMilliseconds(250);
+
+    // Pieces of a window; at a slow rate it lasts longer.
+    private const int Pieces = 12;
 
     // A connection that has not brought its first byte after so long is counted as one that brings nothing.
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(5);
@@ -24,11 +27,15 @@ internal sealed class ConnectionBudget(int most, long pending, TimeProvider cloc
     // Of what the additional connections would bring if each brought as much as those before, this much must come.
     private const double Enough = 0.3;
 
+    // And where this much comes, the next step is from n to 4n instead of 2n.
+    private const double Plenty = 0.8;
+
     private readonly Lock gate = new();
     private int limit = atFirst;
     private int active;
     private int silent; // connections added that have not brought a byte yet
     private long bytes; // of this window
+    private int pieces;
     private long left = pending;
     private long windowStart = clock.GetTimestamp();
     private int activeAtStart;
@@ -147,9 +154,10 @@ internal sealed class ConnectionBudget(int most, long pending, TimeProvider cloc
         lock (gate)
         {
             bytes += count;
+            pieces++;
             left -= count;
             TimeSpan time = clock.GetElapsedTime(windowStart);
-            if (time >= Window)
+            if (time >= Window && pieces >= Pieces)
             {
                 int before = limit;
                 rate = bytes / time.TotalSeconds;
@@ -160,6 +168,7 @@ internal sealed class ConnectionBudget(int most, long pending, TimeProvider cloc
 
                 activeAtStart = active;
                 bytes = 0;
+                pieces = 0;
                 windowStart = clock.GetTimestamp();
                 raised = limit > before;
             }
@@ -176,7 +185,7 @@ internal sealed class ConnectionBudget(int most, long pending, TimeProvider cloc
     {
         if (trial is null)
         {
-            TryMore();
+            TryMore(2);
             return;
         }
 
@@ -193,13 +202,14 @@ internal sealed class ConnectionBudget(int most, long pending, TimeProvider cloc
         }
 
         int more = active - trial.Connections;
-        bool worthIt = more > 0 && rate >= trial.Rate * (1 + (Enough * more / trial.Connections));
+        double share = more > 0 ? (rate / trial.Rate - 1) * trial.Connections / more : 0; // of what they would bring at the rate of those before
+        bool worthIt = share >= Enough;
         limit = worthIt ? active : trial.Connections;
         trial = null;
         if (worthIt)
         {
             rest = FirstRest;
-            TryMore();
+            TryMore(share >= Plenty ? 4 : 2);
         }
         else
         {
@@ -207,7 +217,7 @@ internal sealed class ConnectionBudget(int most, long pending, TimeProvider cloc
         }
     }
 
-    private void TryMore()
+    private void TryMore(int times)
     {
         if (active < 1 || active >= most || left < rate * WorthIt || clock.GetTimestamp() < restUntil)
         {
@@ -215,7 +225,7 @@ internal sealed class ConnectionBudget(int most, long pending, TimeProvider cloc
         }
 
         trial = new Trial(active, rate, clock.GetTimestamp(), false);
-        limit = Math.Min(most, active * 2);
+        limit = Math.Min(most, active * times);
     }
 
     // Each time twice as long: a network that has not changed in a minute seldom does.

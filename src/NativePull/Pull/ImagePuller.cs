@@ -71,17 +71,20 @@ internal sealed class ImagePuller(
     {
         events.Report(new PullEvent.Resolving(reference));
         PullPolicy policy = options.Policy ?? (reference.Digest is null ? PullPolicy.Newer : PullPolicy.Missing);
-        Digest? known = null;
-        if (policy is PullPolicy.Never or PullPolicy.Missing)
+        PulledImage? image = catalog.Find(reference, options.Platform);
+        if (image is null && policy == PullPolicy.Never)
         {
-            PulledImage? image = catalog.Find(reference, options.Platform);
-            known = image?.Digest;
-            if (known is null && policy == PullPolicy.Never)
-            {
-                throw new PullException(PullError.NotInStore, $"{reference}: not in the store for platform {options.Platform}, and no registry may be asked");
-            }
+            throw new PullException(PullError.NotInStore, $"{reference}: not in the store for platform {options.Platform}, and no registry may be asked");
         }
 
+        Digest? known = image?.Digest;
+        if (registry is not null && policy is PullPolicy.Newer or PullPolicy.Always)
+        {
+            // what is not known at all is asked for at once; else the one HEAD is enough where nothing has changed
+            known = known is null ? null : await registry.FindDigestAsync(reference.Repository, reference.Selector, token) is { } now && blobs.Has(now) ? now : null;
+        }
+
+        await CheckTagAsync(reference, options, token);
         ImageResolver resolver = new(registry, blobs, events);
         return await resolver.ResolveAsync(reference, known, options.Platform, options.PlatformIsExplicit, token);
     }
@@ -96,6 +99,26 @@ internal sealed class ImagePuller(
 
         bool IsThere() => catalog.HasRootfs(destination, image.Manifest.Descriptor.Digest, FlatExtraction.VariantOf(options.Extract));
         return IsThere() ? null : new FlatExtraction(destination, new StoreOptions { Sync = options.Sync }, IsThere, sources, options.Extract);
+    }
+
+    // What a header says is enough to agree; to disagree, the document itself is asked for.
+    private async Task CheckTagAsync(Reference reference, PullOptions options, CancellationToken token)
+    {
+        if (!options.CheckTag)
+        {
+            return;
+        }
+
+        if (registry is null || reference is not { Tag: { } tag, Digest: { } expected })
+        {
+            throw new PullException(PullError.Usage, $"{reference}: --check-tag needs NAME:TAG@DIGEST and a registry to ask");
+        }
+
+        if (await registry.FindDigestAsync(reference.Repository, tag, token) != expected
+            && (await registry.GetManifestAsync(reference.Repository, tag, token)).Digest is var actual && actual != expected)
+        {
+            throw new PullException(PullError.Unexpected, $"{reference}: the tag points to {actual}, not to {expected}");
+        }
     }
 
     private async Task KeepDocumentsAsync(ResolvedImage image, CancellationToken token)

@@ -100,7 +100,7 @@ internal sealed class LanePlan(IEnumerable<ByteRange> gaps)
 
             ByteRange gap = free[0];
             // towards the end shorter, so that all end together; alone, everything up to what is held
-            long fair = Math.Max(SmallestStretch, free.Sum(range => range.Length) / (2 * count));
+            long fair = Math.Max(Stretch(rateOfOne / 4), free.Sum(range => range.Length) / (2 * count));
             long length = count == 1 ? gap.Length : Math.Min(Stretch(rateOfOne), fair);
             length = gap.Length - length < SmallestStretch ? gap.Length : length;
             free[0] = gap with { Start = gap.Start + length };

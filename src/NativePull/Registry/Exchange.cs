@@ -12,6 +12,9 @@ internal sealed record Asked(Uri Address, IReadOnlyList<string>? Accept, long Of
     /// <summary>What a POST sends; null: a GET. It holds secrets, so no redirect is followed with it.</summary>
     internal IReadOnlyDictionary<string, string>? Form { get; init; }
 
+    /// <summary>Only the headers are wanted.</summary>
+    internal bool IsHead { get; init; }
+
     public override string ToString() => RegistryAddress.Shown(Address);
 }
 
@@ -80,7 +83,7 @@ internal sealed class Exchange(Connections connections, RegistryOptions options)
 
     private HttpRequestMessage Message(Asked asked, Uri address, bool own)
     {
-        var message = new HttpRequestMessage(asked.Form is null ? HttpMethod.Get : HttpMethod.Post, address)
+        var message = new HttpRequestMessage(asked.Form is not null ? HttpMethod.Post : asked.IsHead ? HttpMethod.Head : HttpMethod.Get, address)
         {
             Content = asked.Form is null ? null : new FormUrlEncodedContent(asked.Form),
             Version = HttpVersion.Version11,

@@ -49,6 +49,26 @@ internal sealed class RegistryClient(string registry, RegistryOptions options, I
         return new FetchedManifest(OciJson.MediaTypeOf(content, what, header) ?? header ?? "", byDigest ? expected : Digest.Of(content), content);
     }
 
+    /// <summary>
+    /// What a tag points to now, as the registry's headers say: a HEAD, which Docker Hub does not count as a pull and which moves no document.
+    /// Null: this registry does not say; a GET will.
+    /// </summary>
+    /// <exception cref="PullException">As <see cref="RegistryTransport.SendAsync"/>, for what a GET would not get past either.</exception>
+    internal async Task<Digest?> FindDigestAsync(string repository, string selector, CancellationToken token)
+    {
+        var request = new RegistryRequest($"v2/{repository}/manifests/{selector}", repository, MediaTypes.Manifests, 0) { IsHead = true };
+        RegistryOptions patience = options with { Retry = options.Retry with { Tries = Math.Min(2, options.Retry.Tries) } };
+        try
+        {
+            using Answer answer = await transport.SendAsync(request, new Attempts($"{Registry}/{repository}:{selector}", patience, retries), token);
+            return Header(answer.Response, "Docker-Content-Digest") is [var named, ..] && Digest.TryParse(named, out Digest digest) ? digest : null;
+        }
+        catch (RegistryException refused) when (refused.Reason != PullError.RateLimited && refused.Status is not null)
+        {
+            return null; // not every registry knows HEAD; and the error body that explains the others comes with a GET
+        }
+    }
+
     /// <summary>A blob to be held in memory: a config. Verified.</summary>
     /// <param name="limit">Bytes.</param>
     /// <exception cref="PullException">LimitPassed, DigestMismatch; else as <see cref="BlobReader.ReadAsync"/>.</exception>

@@ -9,7 +9,11 @@ namespace NativePull.Registry;
 /// <param name="Accept">Media types; null: any.</param>
 /// <param name="Offset">Bytes to leave out.</param>
 /// <param name="End">The offset of the first byte not wanted; null: to the end.</param>
-internal sealed record RegistryRequest(string Path, string Repository, IReadOnlyList<string>? Accept, long Offset, long? End = null);
+internal sealed record RegistryRequest(string Path, string Repository, IReadOnlyList<string>? Accept, long Offset, long? End = null)
+{
+    /// <summary>Only the headers are wanted.</summary>
+    internal bool IsHead { get; init; }
+}
 
 /// <summary>
 /// Asks one registry until it answered: signs in on 401, waits on what passes, makes the message anew each time. All requests of
@@ -91,7 +95,7 @@ internal sealed class RegistryTransport : IDisposable
         bool isNew = false;
         while (true)
         {
-            Answer answer = await exchange.SendAsync(new Asked(address, request.Accept, request.Offset, authorization, request.End), token);
+            Answer answer = await exchange.SendAsync(new Asked(address, request.Accept, request.Offset, authorization, request.End) { IsHead = request.IsHead }, token);
             if (answer.Status != HttpStatusCode.Unauthorized || !answer.IsOwn || isNew)
             {
                 return answer;

@@ -16,6 +16,9 @@ internal sealed class BlobStore(StoreLayout layout, StoreOptions options)
         return file.Exists && file.Length == blob.Size;
     }
 
+    /// <summary>Of a blob whose size is not known.</summary>
+    internal bool Has(Digest digest) => File.Exists(layout.Blob(digest));
+
     /// <summary>Its bytes; the caller disposes.</summary>
     /// <exception cref="PullException">NotInStore.</exception>
     internal Stream Open(Digest digest) => new FileStream(

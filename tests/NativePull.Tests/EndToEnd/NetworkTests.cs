@@ -78,7 +78,7 @@ public sealed class NetworkTests
         using NetworkNamespace network = new();
         network.Ip("link set lo up");
         await using FakeRegistry registry = network.Run(() => new FakeRegistry().Start());
-        network.Ip("link set lo down");
+        network.Ip("link set lo down", "addr del 127.0.0.1/8 dev lo"); // up again, it has it again
         FakeImage image = new FakeImage(registry, "a/b").RandomLayer("f", 1000).Publish();
         using TemporaryDirectory store = new();
 

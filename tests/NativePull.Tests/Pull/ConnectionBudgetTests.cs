@@ -84,7 +84,11 @@ public sealed class ConnectionBudgetTests
             }
 
             time.Advance(TimeSpan.FromSeconds(0.1));
-            budget.Received((int)(rate(connections) / 10));
+            for (int piece = 0; piece < 10; piece++)
+            {
+                budget.Received((int)(rate(connections) / 100));
+            }
+
             step(connections);
         }
 
