@@ -25,6 +25,7 @@ internal sealed class BlobTransfer(
     private readonly Lane main = new();
     private int lanes = 1;
     private volatile bool noRanges;
+    private bool sendsWhole;
 
     /// <summary>Bytes came in more than one piece at a time: should the digest differ, it may be the ranges.</summary>
     internal bool UsedLanes { get; private set; }
@@ -125,8 +126,7 @@ internal sealed class BlobTransfer(
                 BlobIngest.RangeWriter writer = ingest.BeginRange(lane.Position);
                 for (int count; (count = plan.Claim(lane, buffer.Length)) > 0;)
                 {
-                    lane.Reader ??= registry.OpenRange(repository, blob, lane.Position, lane.End, isExtra);
-                    int read = await lane.Reader.ReadAsync(buffer.AsMemory(0, count), token);
+                    int read = await ReadAsync(lane, buffer.AsMemory(0, count), isExtra, token);
                     if (read == 0)
                     {
                         noRanges = true;
@@ -159,6 +159,29 @@ internal sealed class BlobTransfer(
         }
     }
 
+    // 0: this registry gives no stretches.
+    private async Task<int> ReadAsync(Lane lane, Memory<byte> buffer, bool isExtra, CancellationToken token)
+    {
+        if (lane.Reader is not null && !lane.IsStretch)
+        {
+            int read = await lane.Reader.ReadAsync(buffer, token);
+            sendsWhole |= lane.Reader.SendsWhole;
+            return read;
+        }
+
+        lane.IsStretch = true;
+        lane.Reader ??= registry.OpenRange(repository, blob, lane.Position, lane.End, isExtra);
+        try
+        {
+            return await lane.Reader.ReadAsync(buffer, token);
+        }
+        catch (RegistryException refused) when (refused.Reason is PullError.Denied or PullError.Unauthorized or PullError.NotFound)
+        {
+            // whether that is meant for the whole as well is seen when the whole is asked for
+            return 0;
+        }
+    }
+
     private void AddLane(CancellationToken token)
     {
         if (lanes >= mostLanes || noRanges || !budget.HasRoom)
@@ -186,10 +209,8 @@ internal sealed class BlobTransfer(
         {
             await WriteAsync(lane, isExtra: true, token);
         }
-        catch (RegistryException refused)
+        catch (RegistryException)
         {
-            // one that lets the whole be read, but no stretch of it, lets nobody read stretches
-            noRanges |= refused.Reason is PullError.Denied or PullError.Unauthorized or PullError.NotFound;
             budget.Failed();
         }
         finally
@@ -225,7 +246,8 @@ internal sealed class BlobTransfer(
         }
     }
 
-    // For a registry without ranges: what is missing first, and all that follows once more.
+    // For a registry that gives no stretches: hole after hole with the rest behind each; and if it sends all of the blob whatever is asked
+    // for, from the first hole on once more.
     private async Task<bool> TryTakeWholeAsync()
     {
         await main.CloseAsync();
@@ -234,9 +256,15 @@ internal sealed class BlobTransfer(
             return false;
         }
 
-        ingest.ForgetFrom(gaps[0].Start);
-        plan.Restart(main, gaps[0] with { End = blob.Size });
-        main.Reader = registry.OpenBlob(repository, blob, gaps[0].Start);
+        ByteRange next = gaps[0];
+        if (sendsWhole)
+        {
+            ingest.ForgetFrom(next.Start);
+            next = next with { End = blob.Size };
+        }
+
+        plan.Restart(main, next);
+        main.Reader = registry.OpenBlob(repository, blob, next.Start);
         return true;
     }
 }

@@ -13,12 +13,16 @@ internal sealed class Lane
     /// <summary>Null: the stretch has not been asked for yet.</summary>
     internal BlobReader? Reader { get; set; }
 
+    /// <summary>The reader ends where the stretch did when it was opened; else at the blob's end.</summary>
+    internal bool IsStretch { get; set; }
+
     internal async ValueTask CloseAsync()
     {
         if (Reader is not null)
         {
             await Reader.DisposeAsync();
             Reader = null;
+            IsStretch = false;
         }
     }
 }
@@ -148,7 +152,7 @@ internal sealed class LanePlan(IEnumerable<ByteRange> gaps)
     {
         lock (gate)
         {
-            if (lane.Reader is not null && free.Count > 0 && free[0].Start == lane.End)
+            if (lane.Reader is not null && !lane.IsStretch && free.Count > 0 && free[0].Start == lane.End)
             {
                 lane.End = free[0].End;
                 free.RemoveAt(0);

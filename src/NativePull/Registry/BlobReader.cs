@@ -27,6 +27,9 @@ internal sealed class BlobReader(RegistryTransport transport, string repository,
     /// <summary>The registry does not give ranges; only where an end was asked for.</summary>
     internal bool IsRefused { get; private set; }
 
+    /// <summary>It was asked for the rest and sends everything.</summary>
+    internal bool SendsWhole { get; private set; }
+
     /// <returns>0 only at the end, or where <see cref="IsRefused"/>.</returns>
     /// <exception cref="PullException">SizeMismatch: the registry has more, or other bytes than it says; else as <see cref="RegistryTransport.SendAsync"/>.</exception>
     internal async ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken token)
@@ -131,6 +134,7 @@ internal sealed class BlobReader(RegistryTransport transport, string repository,
         else
         {
             skip = Position;
+            SendsWhole = Position > 0;
             CheckLength(headers.ContentLength, blob.Size);
         }
 

@@ -24,7 +24,7 @@ public sealed class PolicyTests
         { "missing", "tag", "nothing", 0, [] },
         { "missing", "tag", "the tag moved", 0, [] },
         { "missing", "tag", "the registry is gone", 0, [] },
-        { "missing", "tag", "the store is new", 0, [Get, "blobs"] },
+        { "missing", "tag", "the store is new", 0, [Get, "GET digest", "blobs"] },
         { "always", "tag", "nothing", 0, [Head] },
         { "always", "digest", "nothing", 0, ["HEAD digest"] },
         { "never", "tag", "nothing", 0, [] },

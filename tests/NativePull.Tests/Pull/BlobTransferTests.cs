@@ -150,10 +150,51 @@ public sealed class BlobTransferTests : IDisposable
 
         File.Delete(layout.Blob(blob.Digest));
         await GiveUpAsync(it, blob, 20_000_000);
+        Assert.True(File.Exists(layout.PartRecord(blob.Digest)));
         File.Delete(layout.PartRecord(blob.Digest));
 
         await Assert.ThrowsAsync<PullException>(() => PullAsync(it, blob)); // the digest tells; the download then begins anew
         await PullAsync(it, blob);
+        AssertKept(blob);
+    }
+
+    /// <summary>Where a connection is cut: at the borders of the reader's buffer, of the blob, and of nothing.</summary>
+    public static TheoryData<long> Cuts => [0, 1, Buffer - 1, Buffer, Buffer + 1, 700_000, SmallSize - 1];
+
+    private const long Buffer = 128 * 1024;
+    private const long SmallSize = 1_000_003;
+
+    [Theory]
+    [MemberData(nameof(Cuts))]
+    public async Task No_byte_is_sent_twice_wherever_a_connection_is_cut(long cut)
+    {
+        await using var it = new RegistryHarness();
+        Descriptor blob = it.AddBlob(SmallSize);
+        it.Fake.Faults.On("/blobs/", new Fault { CutAfter = cut });
+
+        (_, long received) = await PullAsync(it, blob);
+
+        Assert.Equal(SmallSize, received);
+        Assert.Equal(SmallSize, it.Fake.Requests.Sum(request => request.BytesSent));
+        Assert.Equal([null, cut == 0 ? null : $"bytes={cut}-"], it.Fake.Requests.Select(request => request["Range"]));
+        AssertKept(blob);
+    }
+
+    [Theory]
+    [InlineData(0)]
+    [InlineData(1)]
+    [InlineData(Buffer)]
+    [InlineData(1024 * 1024 - 1)]
+    [InlineData(1024 * 1024)]
+    public async Task A_stretch_that_is_cut_is_continued_where_it_was(long cut)
+    {
+        await using var it = new RegistryHarness();
+        Descriptor blob = it.AddBlob(Size);
+        it.Fake.Faults.On("/blobs/", new Fault { OnlyStretches = true, CutAfter = cut }, times: 2);
+
+        (_, long received) = await PullAsync(it, blob);
+
+        Assert.Equal(Size, received);
         AssertKept(blob);
     }
 
@@ -189,8 +230,11 @@ public sealed class BlobTransferTests : IDisposable
     // As a killed process leaves it: nothing is said to the part any more.
     private async Task<long> GiveUpAsync(RegistryHarness it, Descriptor blob, long after)
     {
+        // the first connection stops early, so that there are holes
+        Fault stall = it.Fake.Faults.On("/blobs/", new Fault { StallAfter = 500_000 });
         using var stop = new CancellationTokenSource();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => PullAsync(it, blob, stop: stop, after: after));
+        stall.Release();
         return lastReceived;
     }
 
