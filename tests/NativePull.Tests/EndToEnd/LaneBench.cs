@@ -19,11 +19,10 @@ public sealed class LaneBench
     {
         ["each connection limited, near"] = (200 * MB, 10 * MB, 0, 1),
         ["each connection limited, far"] = (200 * MB, 10 * MB, 0, 80),
-        ["each connection limited, slow"] = (60 * MB, 2 * MB, 0, 30),
-        ["the line limited, near"] = (200 * MB, 0, 25 * MB, 1),
-        ["the line limited, far"] = (200 * MB, 0, 25 * MB, 80),
-        ["the line limited, fast"] = (800 * MB, 0, 100 * MB, 10),
-        ["nothing limited"] = (2000 * MB, 0, 0, 0),
+        ["the line limited, near"] = (150 * MB, 0, 25 * MB, 1),
+        ["the line limited, far"] = (150 * MB, 0, 25 * MB, 80),
+        ["the line limited, fast"] = (600 * MB, 0, 100 * MB, 10),
+        ["nothing limited"] = (1000 * MB, 0, 0, 0),
     };
 
     [Theory(Explicit = true)]
