@@ -38,7 +38,7 @@ internal static class CommandLine
         Argument<string?> shortDirectory = new("DIR") { Arity = ArgumentArity.ZeroOrOne, Description = "Absent or empty directory" };
         root.Add(shortReference);
         root.Add(shortDirectory);
-        Add(root, options.Common, options.Network, options.Extraction, [options.Platform, options.Policy, options.Expect, options.Jobs, options.LimitRate]);
+        Add(root, options.Common, options.Network, options.Extraction, [options.Platform, options.Policy, options.Expect, options.CheckTag, options.Jobs, options.Connections, options.LimitRate]);
         root.SetAction((parsed, _) => parsed.GetValue(shortReference) is { } reference && parsed.GetValue(shortDirectory) is { } directory
             ? PullCommand.RunAsync(parsed, options, [reference], directory)
             : Task.FromResult(MissingArguments()));
@@ -48,6 +48,9 @@ internal static class CommandLine
         root.Add(Layers(options));
         root.Add(Inspect(options));
         root.Add(List(options));
+        root.Add(TagsCommand.Tags(options));
+        root.Add(LoginCommand.Login(options));
+        root.Add(LoginCommand.Logout(options));
         Command version = new("version", "Print the version");
         version.SetAction(_ => Output.Result($"nativepull {Session.Version}"));
         root.Add(version);
@@ -58,7 +61,7 @@ internal static class CommandLine
     {
         Argument<string[]> references = new("REF") { Arity = ArgumentArity.OneOrMore, Description = "[REGISTRY/]REPOSITORY[:TAG][@DIGEST]" };
         Command command = new("pull", "Resolve, fetch, verify and record images") { references };
-        Add(command, [options.Extract, options.Rootfs, options.Platform, options.Policy, options.Expect, options.Jobs, options.LimitRate], options.Common, options.Network, options.Extraction);
+        Add(command, [options.Extract, options.Rootfs, options.Platform, options.Policy, options.Expect, options.CheckTag, options.Jobs, options.Connections, options.LimitRate], options.Common, options.Network, options.Extraction);
         command.SetAction((parsed, _) => PullCommand.RunAsync(parsed, options, parsed.GetValue(references)!, parsed.GetValue(options.Rootfs)));
         return command;
     }

@@ -98,9 +98,13 @@ internal sealed class Options
 
     internal Option<bool> PasswordStdin { get; } = new("--password-stdin") { Description = "Read the password from stdin" };
 
+    internal Option<string?> RegistryTokenFile { get; } = Text("--registry-token-file", "FILE", "Sign in with the bearer token in this file");
+
     internal Option<bool> Anonymous { get; } = new("--anonymous") { Description = "Use no credentials, whatever the files hold" };
 
     internal Option<string?> CaFile { get; } = Text("--ca-file", "FILE", "Trust only the certificates in this PEM file");
+
+    internal Option<string?> CertDir { get; } = Text("--cert-dir", "DIR", "Authorities (*.crt) and a client certificate (*.cert, *.key) for the registry");
 
     internal Option<bool> PlainHttp { get; } = new("--plain-http") { Description = "Use http instead of https" };
 
@@ -143,8 +147,8 @@ internal sealed class Options
     internal Option[] Common => [Store, Json, Quiet, Verbose, Progress];
 
     internal Option[] Network =>
-        [AuthFile, Username, PasswordStdin, Anonymous, CaFile, PlainHttp, InsecureSkipTlsVerify, Retries, ConnectTimeout, StallTimeout, MinRate,
-        Deadline, WaitNetwork, Resolve];
+        [AuthFile, Username, PasswordStdin, RegistryTokenFile, Anonymous, CaFile, CertDir, PlainHttp, InsecureSkipTlsVerify, Retries, ConnectTimeout, StallTimeout,
+        MinRate, Deadline, WaitNetwork, Resolve];
 
     internal Option[] Extraction => [Ownership, UidMap, GidMap, Xattrs, Devices, Whiteouts, MaxUnpacked, MaxEntries, NoSync];
 

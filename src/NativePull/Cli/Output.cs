@@ -26,6 +26,9 @@ internal static class Output
         writer.Join(Patience);
     }
 
+    /// <summary>Something worth telling that is neither result nor failure.</summary>
+    internal static void Note(string line) => Error(line);
+
     internal static void Raw(ReadOnlySpan<byte> bytesForError) => Write(StandardError(), bytesForError);
 
     internal static byte[] Encode(string text) => Utf8.GetBytes(text);

@@ -24,6 +24,8 @@ internal static class PullCommand
             ExtractLayers = parsed.GetValue(options.Extract),
             Rootfs = rootfs is null ? null : Path.GetFullPath(rootfs),
             Jobs = parsed.GetValue(options.Jobs) ?? new PullOptions { Platform = Platform.OfThisMachine }.Jobs,
+            Connections = parsed.GetValue(options.Connections) ?? new PullOptions { Platform = Platform.OfThisMachine }.Connections,
+            CheckTag = parsed.GetValue(options.CheckTag),
             LimitRate = parsed.GetValue(options.LimitRate),
         };
         return Session.RunAsync(parsed, options, references, (session, reference) =>
@@ -72,6 +74,6 @@ internal static class PullCommand
         ImagePuller puller = new(registry, blobs, layers, catalog, session.Reporter, TimeProvider.System);
         PullResult result = await puller.PullAsync(reference, pull, session.Token);
         session.Reporter.Drain();
-        Output.Result(session.Json ? ResultJson.Of(result) : reference.NameAt(result.Digest));
+        Output.Result(session.Json ? ResultJson.Of(result with { Warnings = [.. session.RegistryWarnings, .. result.Warnings] }) : reference.NameAt(result.Digest));
     }
 }

@@ -20,7 +20,7 @@ internal static class ResultJson
             result.Manifest.Digest.ToString(),
             result.Platform.ToString(),
             result.Config.Digest.ToString(),
-            [.. result.Layers.Select(Of)],
+            [.. result.Layers.Select(layer => Of(layer, result.NoImage is null))],
             new BytesDocument(result.TotalBytes, result.DownloadedBytes),
             result.Rootfs,
             LostDocument.Of(result.Extracted),
@@ -37,10 +37,14 @@ internal static class ResultJson
 
     internal static string Of(ImageDocument image) => JsonSerializer.Serialize(image, ResultJsonContext.Default.ImageDocument);
 
-    private static LayerDocument Of(PulledLayer layer) => new(
+    internal static string Of(LoginDocument login) => JsonSerializer.Serialize(login, ResultJsonContext.Default.LoginDocument);
+
+    internal static string Of(TagListDocument tags) => JsonSerializer.Serialize(tags, ResultJsonContext.Default.TagListDocument);
+
+    private static LayerDocument Of(PulledLayer layer, bool isImage) => new(
         layer.Blob.Digest.ToString(),
-        layer.DiffId.ToString(),
-        layer.ChainId.ToString(),
+        isImage ? layer.DiffId.ToString() : null,
+        isImage ? layer.ChainId.ToString() : null,
         layer.Blob.MediaType,
         layer.Blob.Size,
         layer.State switch { LayerState.Present => "present", LayerState.Resumed => "resumed", _ => "downloaded" },
@@ -52,7 +56,7 @@ internal static class ResultJson
 internal sealed record BytesDocument(long Total, long Downloaded);
 
 internal sealed record LayerDocument(
-    string Digest, string DiffId, string ChainId, string MediaType, long Size, string? State, long? ResumedFrom, string? Path, LostDocument? Lost = null);
+    string Digest, string? DiffId, string? ChainId, string MediaType, long Size, string? State, long? ResumedFrom, string? Path, LostDocument? Lost = null);
 
 /// <summary>How much of what was written could not be kept, by kind; absent where nothing was written.</summary>
 internal sealed record LostDocument(long Owners, long Modes, long Xattrs, long Devices, long Times)
@@ -100,11 +104,19 @@ internal sealed record ImageDocument(
         image.Platform.ToString(),
         image.Config.Descriptor.Digest.ToString(),
         image.TotalBytes,
-        OciJson.ParseConfig(image.Config.Content).Created,
+        image.NoImage is null ? OciJson.ParseConfig(image.Config.Content).Created : null,
         pulledAt?.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", System.Globalization.CultureInfo.InvariantCulture),
         [.. image.Layers.Select(layer => new LayerDocument(
-            layer.Blob.Digest.ToString(), layer.DiffId.ToString(), layer.ChainId.ToString(), layer.Blob.MediaType, layer.Blob.Size, null, null, null))]);
+            layer.Blob.Digest.ToString(),
+            image.NoImage is null ? layer.DiffId.ToString() : null,
+            image.NoImage is null ? layer.ChainId.ToString() : null,
+            layer.Blob.MediaType, layer.Blob.Size, null, null, null))]);
 }
+
+/// <param name="Verified">The registry asked for the credentials, and took them.</param>
+internal sealed record LoginDocument(int Schema, string Registry, string Username, string File, bool Verified);
+
+internal sealed record TagListDocument(int Schema, string Name, IReadOnlyList<string> Tags);
 
 internal sealed record ErrorDocument(int Exit, string Reason, string Message, double? RetryAfterSeconds);
 
@@ -114,4 +126,6 @@ internal sealed record FailureDocument(int Schema, string? Reference, ErrorDocum
 [JsonSerializable(typeof(ResultDocument))]
 [JsonSerializable(typeof(FailureDocument))]
 [JsonSerializable(typeof(ImageDocument))]
+[JsonSerializable(typeof(LoginDocument))]
+[JsonSerializable(typeof(TagListDocument))]
 internal sealed partial class ResultJsonContext : JsonSerializerContext;

@@ -15,12 +15,18 @@ namespace NativePull.Cli;
 /// </summary>
 internal sealed class Session : IDisposable
 {
+    private const string EmbeddedRootsNotice = "this machine has no CA bundle; the built-in Mozilla roots were used";
+
+    // what stands in for an absent HOME, so that certificate chains can be built
+    private const string StandIn = "/nonexistent";
+
     private readonly ParseResult parsed;
     private readonly Options options;
     private readonly Interruption interruption = new();
     private readonly Dictionary<string, RegistryClient> registries = [];
     private readonly TimeSpan? limit;
     private readonly CancellationTokenSource ending;
+    private readonly WarningReports warnings;
     private RegistryOptions? registryOptions;
 
     internal Session(ParseResult parsed, Options options)
@@ -42,12 +48,19 @@ internal sealed class Session : IDisposable
             parsed.GetValue(options.Verbose),
             !Console.IsErrorRedirected && Environment.GetEnvironmentVariable("TERM") is { Length: > 0 } terminal && terminal != "dumb",
             TimeProvider.System);
+        warnings = new WarningReports(Reporter);
+        Retries = new RetryReports(Reporter);
     }
 
     internal static string Version { get; } =
         typeof(Session).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "unknown";
 
     internal Reporter Reporter { get; }
+
+    internal IProgress<RetryNotice> Retries { get; }
+
+    /// <summary>What the way to the registries gave rise to, so far.</summary>
+    internal IReadOnlyList<string> RegistryWarnings => [.. warnings.Texts, .. UsedEmbeddedRoots ? [EmbeddedRootsNotice] : Array.Empty<string>()];
 
     internal bool Json => parsed.GetValue(options.Json);
 
@@ -69,6 +82,11 @@ internal sealed class Session : IDisposable
             }
 
             parsedReferences.Add((text, reference));
+        }
+
+        if (session.HasOwnCredentials && parsedReferences.Select(one => one.Reference.Registry).Distinct().Skip(1).Any())
+        {
+            return session.Conclude([(null, new PullException(PullError.Usage, "one user or token cannot be for several registries: name references of one"))]);
         }
 
         foreach ((string text, Reference reference) in parsedReferences)
@@ -107,13 +125,15 @@ internal sealed class Session : IDisposable
     {
         if (!registries.TryGetValue(name, out RegistryClient? client))
         {
-            registryOptions ??= MakeRegistryOptions();
-            client = new RegistryClient(name, registryOptions, new RetryReports(Reporter));
+            client = new RegistryClient(name, RegistryOptions, Retries);
             registries.Add(name, client);
         }
 
         return client;
     }
+
+    /// <summary>The same for all registries; made when first needed, for a password may come from stdin.</summary>
+    internal RegistryOptions RegistryOptions => registryOptions ??= MakeRegistryOptions();
 
     public void Dispose()
     {
@@ -144,9 +164,9 @@ internal sealed class Session : IDisposable
 
     private int Conclude(IReadOnlyList<(string? Text, PullException Failure)> failures)
     {
-        if (parsed.GetValue(options.Verbose) && registries.Values.Any(client => client.UsedEmbeddedRoots))
+        if (parsed.GetValue(options.Verbose) && UsedEmbeddedRoots)
         {
-            Output.Error("this machine has no CA bundle; the built-in Mozilla roots were used");
+            Output.Note(EmbeddedRootsNotice);
         }
 
         // after the bars are gone, so that the sentence is the last thing seen
@@ -195,13 +215,25 @@ internal sealed class Session : IDisposable
             PlainHttp = parsed.GetValue(options.PlainHttp),
             InsecureSkipTlsVerify = parsed.GetValue(options.InsecureSkipTlsVerify),
             CaFile = parsed.GetValue(options.CaFile),
+            CertDirectory = parsed.GetValue(options.CertDir),
             RootFiles = RootFiles(),
+            RootDirectories = RootDirectories(),
+            RootsAreNamed = IsSet("SSL_CERT_FILE") || IsSet("SSL_CERT_DIR"),
+            CertificateDirectories = [.. new[] { HomePath(".config/containers/certs.d") }.OfType<string>(), "/etc/containers/certs.d", "/etc/docker/certs.d"],
+            Proxy = ProxySettings.Of(Environment.GetEnvironmentVariable),
+            Warnings = warnings,
             UserAgent = $"nativepull/{Version}",
         };
     }
 
+    // login has its own
     private Credentials MakeCredentials()
     {
+        if (parsed.CommandResult.Command.Name == "login")
+        {
+            return Credentials.Anonymous;
+        }
+
         string? user = parsed.GetValue(options.Username);
         bool fromStdin = parsed.GetValue(options.PasswordStdin);
         if (parsed.GetValue(options.Anonymous))
@@ -216,28 +248,54 @@ internal sealed class Session : IDisposable
 
         if (user is not null)
         {
-            string password = Console.In.ReadToEnd().TrimEnd('\r', '\n');
-            return Credentials.Of(new BasicCredential(user, password));
+            return Credentials.Of(Credential.OfUser(user, PasswordFromStdin()));
         }
 
-        return parsed.GetValue(options.AuthFile) is { Length: > 0 } named
-            ? Credentials.FromFiles([new AuthFile(named, IsRequired: true)])
-            : Environment.GetEnvironmentVariable("REGISTRY_AUTH_FILE") is { Length: > 0 } environment
-                ? Credentials.FromFiles([new AuthFile(environment, IsRequired: true)])
-                : Credentials.FromFiles(UsualAuthFiles().Select(path => new AuthFile(path, IsRequired: false)));
+        return parsed.GetValue(options.RegistryTokenFile) is { Length: > 0 } tokenFile
+            ? Credentials.Of(Credential.OfRegistryToken(ReadToken(tokenFile)))
+            : Credentials.FromFiles(AuthFiles(), Helpers(), warnings);
     }
+
+    /// <summary>Where credentials are looked for, in order.</summary>
+    internal IReadOnlyList<AuthFile> AuthFiles() =>
+        parsed.GetValue(options.AuthFile) is { Length: > 0 } named ? [new AuthFile(named, IsRequired: true)]
+        : Environment.GetEnvironmentVariable("REGISTRY_AUTH_FILE") is { Length: > 0 } environment ? [new AuthFile(environment, IsRequired: true)]
+        : [.. UsualAuthFiles().Select(path => new AuthFile(path, IsRequired: false))];
+
+    internal static string PasswordFromStdin() => Console.In.ReadToEnd().TrimEnd('\r', '\n');
+
+    private static string ReadToken(string file)
+    {
+        string text = File.ReadAllText(file).Trim();
+        return text.Length > 0 && text.All(c => c is > ' ' and <= '~')
+            ? text
+            : throw new PullException(PullError.Usage, $"{file}: not one token");
+    }
+
+    // A helper sees the caller's environment, without what stands in here for what the caller does not have.
+    private static HelperSettings Helpers() => new(
+        Environment.GetEnvironmentVariable("PATH") ?? "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        [
+            .. Environment.GetEnvironmentVariables().Cast<System.Collections.DictionaryEntry>()
+                .Where(variable => variable.Key is not ("HOME" or "OPENSSL_CONF") || variable.Value is not StandIn)
+                .Select(variable => $"{variable.Key}={variable.Value}"),
+        ]);
+
+    private bool HasOwnCredentials => parsed.GetValue(options.Username) is not null || parsed.GetValue(options.RegistryTokenFile) is not null;
+
+    private bool UsedEmbeddedRoots => registries.Values.Any(client => client.UsedEmbeddedRoots);
 
     private static IEnumerable<string> UsualAuthFiles() => new[]
     {
-        EnvironmentPath("XDG_RUNTIME_DIR", "containers/auth.json"),
+        Directory.Exists(Environment.GetEnvironmentVariable("XDG_RUNTIME_DIR")) ? EnvironmentPath("XDG_RUNTIME_DIR", "containers/auth.json") : null,
         EnvironmentPath("XDG_CONFIG_HOME", "containers/auth.json") ?? HomePath(".config/containers/auth.json"),
         EnvironmentPath("DOCKER_CONFIG", "config.json") ?? HomePath(".docker/config.json"),
     }.OfType<string>();
 
     // Where distributions keep the merged bundle: Debian, Fedora, openSUSE, RHEL, Alpine and the BSDs.
     private static IReadOnlyList<string> RootFiles() =>
-        Environment.GetEnvironmentVariable("SSL_CERT_FILE") is { Length: > 0 } named
-            ? [named]
+        Environment.GetEnvironmentVariable("SSL_CERT_FILE") is { Length: > 0 } named ? [named]
+            : IsSet("SSL_CERT_DIR") ? []
             :
             [
                 "/etc/ssl/certs/ca-certificates.crt",
@@ -247,12 +305,47 @@ internal sealed class Session : IDisposable
                 "/etc/ssl/cert.pem",
             ];
 
+    // The same, where there is no bundle: Debian and its descendants, RHEL, Android.
+    private static IReadOnlyList<string> RootDirectories() =>
+        Environment.GetEnvironmentVariable("SSL_CERT_DIR") is { Length: > 0 } named ? named.Split(':', StringSplitOptions.RemoveEmptyEntries)
+            : IsSet("SSL_CERT_FILE") ? []
+            : ["/etc/ssl/certs", "/etc/pki/tls/certs", "/system/etc/security/cacerts"];
+
+    private static bool IsSet(string variable) => Environment.GetEnvironmentVariable(variable) is { Length: > 0 };
+
     private static string? EnvironmentPath(string variable, string below) =>
         Environment.GetEnvironmentVariable(variable) is { Length: > 0 } directory ? Path.Combine(directory, below) : null;
 
-    // /nonexistent is what stands in for an absent HOME, so that certificate chains can be built
     private static string? HomePath(string below) =>
-        Environment.GetEnvironmentVariable("HOME") is { Length: > 0 } home && home != "/nonexistent" ? Path.Combine(home, below) : null;
+        Environment.GetEnvironmentVariable("HOME") is { Length: > 0 } home && home != StandIn ? Path.Combine(home, below) : null;
+
+    /// <summary>Warnings of the way to the registries are shown at once, and are part of the result.</summary>
+    private sealed class WarningReports(IProgress<PullEvent> events) : IProgress<string>
+    {
+        private readonly Lock gate = new();
+        private readonly List<string> texts = [];
+
+        internal IReadOnlyList<string> Texts
+        {
+            get
+            {
+                lock (gate)
+                {
+                    return [.. texts];
+                }
+            }
+        }
+
+        public void Report(string value)
+        {
+            lock (gate)
+            {
+                texts.Add(value);
+            }
+
+            events.Report(new PullEvent.Warning(value));
+        }
+    }
 
     private sealed class RetryReports(IProgress<PullEvent> events) : IProgress<RetryNotice>
     {

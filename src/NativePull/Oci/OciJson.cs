@@ -48,7 +48,21 @@ internal static class OciJson
         return new ImageManifest(
             mediaType,
             ToDescriptor(config, what, "config"),
-            [.. layers.Select((d, i) => ToDescriptor(d, what, $"layers[{i}]"))]);
+            [.. layers.Select((d, i) => ToDescriptor(d, what, $"layers[{i}]"))],
+            document.ArtifactType);
+    }
+
+    /// <summary>Only what a config says about its platform; null where the bytes are no such document.</summary>
+    internal static Platform? PlatformOf(byte[] config)
+    {
+        try
+        {
+            return ParseConfig(config).Platform;
+        }
+        catch (PullException)
+        {
+            return null;
+        }
     }
 
     /// <exception cref="PullException">Malformed.</exception>
@@ -102,6 +116,7 @@ internal static class OciJson
                 ? new Platform(platform.Os ?? "", platform.Architecture ?? "", platform.Variant is { Length: > 0 } variant ? variant : null)
                 : null,
             Annotations = document.Annotations ?? [],
+            Urls = document.Urls ?? [],
             Data = document.Data,
         };
     }
@@ -130,11 +145,11 @@ internal sealed record DocumentKind(int? SchemaVersion, string? MediaType, JsonE
 
 internal sealed record PlatformDocument(string? Os, string? Architecture, string? Variant);
 
-internal sealed record DescriptorDocument(string? MediaType, string? Digest, long? Size, PlatformDocument? Platform, Dictionary<string, string>? Annotations, byte[]? Data);
+internal sealed record DescriptorDocument(string? MediaType, string? Digest, long? Size, PlatformDocument? Platform, Dictionary<string, string>? Annotations, string[]? Urls, byte[]? Data);
 
 internal sealed record IndexDocument(int? SchemaVersion, DescriptorDocument?[]? Manifests, JsonElement? Layers, JsonElement? Config);
 
-internal sealed record ManifestDocument(int? SchemaVersion, DescriptorDocument? Config, DescriptorDocument?[]? Layers, JsonElement? Manifests);
+internal sealed record ManifestDocument(int? SchemaVersion, DescriptorDocument? Config, DescriptorDocument?[]? Layers, JsonElement? Manifests, string? ArtifactType);
 
 internal sealed record RootFsDocument([property: JsonPropertyName("diff_ids")] string?[]? DiffIds);
 

@@ -24,6 +24,11 @@ internal sealed class ImagePuller(
             throw new PullException(PullError.Unexpected, $"{reference}: expected {expected}, got {image.Digest}");
         }
 
+        if (image.NoImage is { } why && (options.ExtractLayers || options.Rootfs is not null))
+        {
+            throw new PullException(PullError.Unsupported, $"{reference}: {why}: there is nothing to extract; pulled without that, its blobs are kept as they are");
+        }
+
         events.Report(new PullEvent.Resolved(reference, image.Digest, image.Platform));
         events.Report(new PullEvent.Planned(image.Layers.Count, image.TotalBytes));
         await KeepDocumentsAsync(image, token);
@@ -59,24 +64,27 @@ internal sealed class ImagePuller(
             options.Rootfs,
             extracted,
             events.Texts,
-            clock.GetElapsedTime(begun));
+            clock.GetElapsedTime(begun)) { NoImage = image.NoImage };
     }
 
     private async Task<ResolvedImage> ResolveAsync(Reference reference, PullOptions options, IProgress<PullEvent> events, CancellationToken token)
     {
         events.Report(new PullEvent.Resolving(reference));
         PullPolicy policy = options.Policy ?? (reference.Digest is null ? PullPolicy.Newer : PullPolicy.Missing);
-        Digest? known = null;
-        if (policy is PullPolicy.Never or PullPolicy.Missing)
+        PulledImage? image = catalog.Find(reference, options.Platform);
+        if (image is null && policy == PullPolicy.Never)
         {
-            PulledImage? image = catalog.Find(reference, options.Platform);
-            known = image?.Digest;
-            if (known is null && policy == PullPolicy.Never)
-            {
-                throw new PullException(PullError.NotInStore, $"{reference}: not in the store for platform {options.Platform}, and no registry may be asked");
-            }
+            throw new PullException(PullError.NotInStore, $"{reference}: not in the store for platform {options.Platform}, and no registry may be asked");
         }
 
+        Digest? known = image?.Digest;
+        if (registry is not null && policy is PullPolicy.Newer or PullPolicy.Always)
+        {
+            // what is not known at all is asked for at once; else the one HEAD is enough where nothing has changed
+            known = known is null ? null : await registry.FindDigestAsync(reference.Repository, reference.Selector, token) is { } now && blobs.Has(now) ? now : null;
+        }
+
+        await CheckTagAsync(reference, options, token);
         ImageResolver resolver = new(registry, blobs, events);
         return await resolver.ResolveAsync(reference, known, options.Platform, options.PlatformIsExplicit, token);
     }
@@ -93,11 +101,40 @@ internal sealed class ImagePuller(
         return IsThere() ? null : new FlatExtraction(destination, new StoreOptions { Sync = options.Sync }, IsThere, sources, options.Extract);
     }
 
+    // What a header says is enough to agree; to disagree, the document itself is asked for.
+    private async Task CheckTagAsync(Reference reference, PullOptions options, CancellationToken token)
+    {
+        if (!options.CheckTag)
+        {
+            return;
+        }
+
+        if (registry is null || reference is not { Tag: { } tag, Digest: { } expected })
+        {
+            throw new PullException(PullError.Usage, $"{reference}: --check-tag needs NAME:TAG@DIGEST and a registry to ask");
+        }
+
+        if (await registry.FindDigestAsync(reference.Repository, tag, token) != expected
+            && (await registry.GetManifestAsync(reference.Repository, tag, token)).Digest is var actual && actual != expected)
+        {
+            throw new PullException(PullError.Unexpected, $"{reference}: the tag points to {actual}, not to {expected}");
+        }
+    }
+
     private async Task KeepDocumentsAsync(ResolvedImage image, CancellationToken token)
     {
-        foreach (Document document in new[] { image.Index, image.Manifest, image.Config }.OfType<Document>())
+        foreach (Document document in new[] { image.Index, image.Manifest, image.Config }.OfType<Document>().Concat(image.Between))
         {
             await blobs.PutAsync(document.Descriptor, document.Content, token);
+        }
+
+        // a layer may be inside its manifest
+        foreach (Descriptor blob in image.Blobs)
+        {
+            if (blob.VerifiedData is { } embedded)
+            {
+                await blobs.PutAsync(blob, embedded, token);
+            }
         }
     }
 
@@ -110,24 +147,18 @@ internal sealed class ImagePuller(
         CancellationToken token)
     {
         using WorkGroup work = new(token);
-        using SemaphoreSlim slots = new(options.Jobs);
-        RateLimiter? limiter = options.LimitRate is { } rate ? new RateLimiter(rate, clock) : null;
+        long missing = downloads.Where(download => !blobs.Contains(download.Blob)).Sum(download => download.Blob.Size);
+        ConnectionBudget budget = new(Math.Max(options.Jobs, options.Connections), missing, clock);
+        DownloadQueue queue = new(options.Jobs, budget);
+        TransferLimits limits = new(budget, options.Connections, options.LimitRate is { } rate ? new RateLimiter(rate, clock) : null);
 
-        // bottom-up, so that what an applier waits for is always being fetched
-        foreach (LayerDownload download in downloads)
+        // Bottom-up, so that what an applier waits for is always being fetched, and the lowest first. Where nobody waits, the largest first:
+        // the whole ends when the last one does.
+        IEnumerable<LayerDownload> order = overlay is null && flat is null ? downloads.OrderByDescending(download => download.Blob.Size) : downloads;
+        foreach (LayerDownload download in order)
         {
-            download.Completion = work.Run(async cancel =>
-            {
-                await slots.WaitAsync(cancel);
-                try
-                {
-                    await download.RunAsync(registry, image.Reference.Repository, limiter, cancel);
-                }
-                finally
-                {
-                    slots.Release();
-                }
-            });
+            download.Completion = work.Run(cancel =>
+                queue.RunAsync(() => download.RunAsync(registry, image.Reference.Repository, limits, cancel), cancel));
         }
 
         overlay?.Start(work);

@@ -21,54 +21,115 @@ internal sealed class ImageResolver(RegistryClient? registry, BlobStore? blobs, 
     // An index of indexes is legal; deeper is a loop or a joke.
     private const int MaximumDepth = 3;
 
+    // Manifests of an index that states no platforms, looked at one by one.
+    private const int MaximumUnstated = 16;
+
     /// <exception cref="PullException">NotFound, PlatformNotFound, NotInStore, Malformed, Unsupported, DigestMismatch, and the registry's.</exception>
     internal async Task<ResolvedImage> ResolveAsync(Reference reference, Digest? known, Platform platform, bool explicitly, CancellationToken token)
     {
         Document document = known is { } digest
-            ? await GetDocumentAsync(reference, digest, null, token)
+            ? await GetDocumentAsync(reference, digest, null, null, token)
             : await FetchAsync(reference, reference.Selector, token);
-        Document? index = null;
-
-        for (int depth = 0; MediaTypes.IsIndex(document.Descriptor.MediaType); depth++)
-        {
-            if (depth == MaximumDepth)
-            {
-                throw new PullException(PullError.Unsupported, $"{reference}: indexes are nested deeper than {MaximumDepth}");
-            }
-
-            index ??= document;
-            Descriptor chosen = Choose(reference, OciJson.ParseIndex(document.Content, document.Descriptor.MediaType), platform);
-            document = await GetDocumentAsync(reference, chosen.Digest, chosen.Size, token);
-        }
-
-        if (!MediaTypes.IsManifest(document.Descriptor.MediaType))
-        {
-            throw new PullException(
-                PullError.Unsupported,
-                $"{reference}: media type \"{document.Descriptor.MediaType}\" is not supported (an image manifest or index of OCI or Docker schema 2 is)");
-        }
-
-        return await WithConfigAsync(reference, index, document, platform, explicitly, token);
+        bool isIndex = MediaTypes.IsIndex(document.Descriptor.MediaType);
+        var offered = new List<Platform>();
+        var way = new Stack<Document>();
+        Document manifest = await FollowAsync(reference, document, platform, way, offered, token) ?? throw new PullException(
+            PullError.PlatformNotFound,
+            $"{reference}: nothing for platform {platform}; there is: {(offered.Count == 0 ? "no image with a platform" : string.Join(", ", offered.Distinct()))}");
+        ResolvedImage image = await WithConfigAsync(reference, isIndex ? document : null, manifest, platform, explicitly, token);
+        return image with { Between = [.. way.Where(index => !ReferenceEquals(index, document))] };
     }
+
+    // Down to the manifest for the platform; null: nothing here is for it. The way holds the indexes gone through.
+    private async Task<Document?> FollowAsync(
+        Reference reference, Document document, Platform platform, Stack<Document> way, List<Platform> offered, CancellationToken token)
+    {
+        string mediaType = document.Descriptor.MediaType;
+        if (!MediaTypes.IsIndex(mediaType))
+        {
+            return MediaTypes.IsManifest(mediaType) ? document : throw Unsupported(reference, mediaType);
+        }
+
+        if (way.Count == MaximumDepth)
+        {
+            throw new PullException(PullError.Unsupported, $"{reference}: indexes are nested deeper than {MaximumDepth}");
+        }
+
+        way.Push(document);
+        List<Descriptor> images = Images(OciJson.ParseIndex(document.Content, mediaType));
+        offered.AddRange(images.Select(d => d.Platform).OfType<Platform>());
+        int picked = platform.PickFrom([.. images.Select(d => d.Platform)]);
+        if (picked >= 0)
+        {
+            return await FollowAsync(reference, await GetDocumentAsync(reference, images[picked], token), platform, way, offered, token);
+        }
+
+        // no platform is stated: the configs tell; a single manifest is taken as one without an index would be
+        List<Descriptor> unstated = [.. images.Where(d => d.Platform is null).Take(MaximumUnstated)];
+        foreach (Descriptor candidate in unstated)
+        {
+            try
+            {
+                Document inner = await GetDocumentAsync(reference, candidate, token);
+                Document? found = await FollowAsync(reference, inner, platform, way, offered, token);
+                if (found is not null && (images.Count == 1 || !ReferenceEquals(found, inner) || await IsForAsync(reference, found, platform, offered, token)))
+                {
+                    return found;
+                }
+            }
+            catch (PullException absent) when (registry is null && absent.Reason == PullError.NotInStore)
+            {
+                // not the one that was pulled
+            }
+        }
+
+        way.Pop();
+        return null;
+    }
+
+    // Attestations and other companions are not images: BuildKit gives them the platform unknown/unknown and an annotation.
+    private static List<Descriptor> Images(ImageIndex index) =>
+    [
+        .. index.Manifests.Where(d =>
+            (MediaTypes.IsManifest(d.MediaType) || MediaTypes.IsIndex(d.MediaType))
+            && d.Platform is not { Os: "unknown" }
+            && !d.Annotations.ContainsKey("vnd.docker.reference.type"))
+            .Select(d => d.Platform is { Os: "", Architecture: "" } ? d with { Platform = null } : d),
+    ];
+
+    private async Task<bool> IsForAsync(Reference reference, Document document, Platform platform, List<Platform> offered, CancellationToken token)
+    {
+        ImageManifest manifest = OciJson.ParseManifest(document.Content, document.Descriptor.MediaType);
+        if (manifest.NoImage is not null || OciJson.PlatformOf(await GetConfigAsync(reference, manifest.Config, token)) is not { } actual)
+        {
+            return false;
+        }
+
+        offered.Add(actual);
+        return platform.PickFrom([actual]) >= 0;
+    }
+
+    private static PullException Unsupported(Reference reference, string mediaType) => new(
+        PullError.Unsupported,
+        mediaType.StartsWith("application/vnd.docker.distribution.manifest.v1", StringComparison.Ordinal)
+            ? $"{reference}: this is a Docker image manifest of schema 1, which has no layers by digest and is not supported (push the image anew to convert it)"
+            : $"{reference}: media type \"{mediaType}\" is not supported (an image manifest or index of OCI or Docker schema 2 is)");
 
     private async Task<ResolvedImage> WithConfigAsync(
         Reference reference, Document? index, Document document, Platform platform, bool explicitly, CancellationToken token)
     {
         ImageManifest manifest = OciJson.ParseManifest(document.Content, document.Descriptor.MediaType);
-        if (!MediaTypes.IsImageConfig(manifest.Config.MediaType))
-        {
-            throw new PullException(PullError.Unsupported, $"{reference}: config media type \"{manifest.Config.MediaType}\" is not an image's");
-        }
-
-        foreach (Descriptor layer in manifest.Layers)
-        {
-            if (!MediaTypes.IsLayer(layer.MediaType))
-            {
-                throw new PullException(PullError.Unsupported, $"{reference}: layer {layer.Digest} has media type \"{layer.MediaType}\", which is not a tar layer's");
-            }
-        }
-
         byte[] content = await GetConfigAsync(reference, manifest.Config, token);
+        var configDocument = new Document(manifest.Config, content);
+        if (manifest.NoImage is { } why)
+        {
+            return new ResolvedImage(
+                reference, index, document, configDocument, platform, [.. manifest.Layers.Select(blob => new PlannedLayer(blob, blob.Digest, new ChainId(blob.Digest)))])
+            {
+                NoImage = why,
+            };
+        }
+
         ImageConfig config = OciJson.ParseConfig(content);
         if (config.DiffIds.Count != manifest.Layers.Count)
         {
@@ -80,40 +141,7 @@ internal sealed class ImageResolver(RegistryClient? registry, BlobStore? blobs, 
         Platform actual = CheckPlatform(reference, config.Platform, platform, explicitly);
         IReadOnlyList<ChainId> chain = ChainId.Of(config.DiffIds);
         return new ResolvedImage(
-            reference,
-            index,
-            document,
-            new Document(manifest.Config, content),
-            actual,
-            [.. manifest.Layers.Select((blob, i) => new PlannedLayer(blob, config.DiffIds[i], chain[i]))]);
-    }
-
-    private static Descriptor Choose(Reference reference, ImageIndex index, Platform platform)
-    {
-        // attestations and other companions are not images: BuildKit gives them the platform unknown/unknown and an annotation
-        List<Descriptor> images =
-        [
-            .. index.Manifests.Where(d =>
-                (MediaTypes.IsManifest(d.MediaType) || MediaTypes.IsIndex(d.MediaType))
-                && d.Platform is not { Os: "unknown" }
-                && !d.Annotations.ContainsKey("vnd.docker.reference.type")),
-        ];
-        int picked = platform.PickFrom([.. images.Select(d => d.Platform)]);
-        if (picked < 0 && images.Count == 1 && images[0].Platform is null)
-        {
-            // one image of no stated platform: its config will tell
-            picked = 0;
-        }
-
-        if (picked < 0)
-        {
-            string offered = string.Join(", ", images.Where(d => d.Platform is not null).Select(d => d.Platform!.ToString()).Distinct());
-            throw new PullException(
-                PullError.PlatformNotFound,
-                $"{reference}: nothing for platform {platform}; there is: {(offered.Length == 0 ? "no image with a platform" : offered)}");
-        }
-
-        return images[picked];
+            reference, index, document, configDocument, actual, [.. manifest.Layers.Select((blob, i) => new PlannedLayer(blob, config.DiffIds[i], chain[i]))]);
     }
 
     private Platform CheckPlatform(Reference reference, Platform actual, Platform wanted, bool explicitly)
@@ -138,9 +166,12 @@ internal sealed class ImageResolver(RegistryClient? registry, BlobStore? blobs, 
     }
 
     // A document named by digest: from the store, else from the registry.
-    private async Task<Document> GetDocumentAsync(Reference reference, Digest digest, long? size, CancellationToken token)
+    private Task<Document> GetDocumentAsync(Reference reference, Descriptor named, CancellationToken token) =>
+        GetDocumentAsync(reference, named.Digest, named.Size, named.VerifiedData, token);
+
+    private async Task<Document> GetDocumentAsync(Reference reference, Digest digest, long? size, byte[]? embedded, CancellationToken token)
     {
-        if (TryRead(digest, MaximumManifest) is { } content)
+        if ((embedded ?? TryRead(digest, MaximumManifest)) is { } content)
         {
             string mediaType = OciJson.MediaTypeOf(content, $"{reference.Name}@{digest}") ?? "";
             return new Document(new Descriptor(mediaType, digest, content.Length), content);
@@ -188,7 +219,7 @@ internal sealed class ImageResolver(RegistryClient? registry, BlobStore? blobs, 
 
     private async Task<byte[]> GetConfigAsync(Reference reference, Descriptor config, CancellationToken token)
     {
-        if (TryRead(config.Digest, MaximumConfig) is { } content)
+        if ((config.VerifiedData ?? TryRead(config.Digest, MaximumConfig)) is { } content)
         {
             return content;
         }

@@ -10,12 +10,10 @@ namespace NativePull.Pull;
 /// </summary>
 internal sealed class LayerDownload(Descriptor blob, BlobStore blobs, IProgress<PullEvent> progress)
 {
-    // Bytes; large enough that a system call costs nothing beside its copy, small enough to stay in cache.
-    private const int BufferSize = 128 * 1024;
-
     private readonly Lock gate = new();
     private readonly TaskCompletionSource started = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private BlobIngest? ingest;
+    private long downloaded;
 
     internal Descriptor Blob { get; } = blob;
 
@@ -23,14 +21,14 @@ internal sealed class LayerDownload(Descriptor blob, BlobStore blobs, IProgress<
 
     internal long ResumedFrom { get; private set; }
 
-    internal long DownloadedBytes { get; private set; }
+    internal long DownloadedBytes => Interlocked.Read(ref downloaded);
 
     /// <summary>Ends when the blob is committed; set once by the conductor.</summary>
     internal Task Completion { get; set; } = Task.CompletedTask;
 
     /// <summary>Fetches what is missing and commits.</summary>
     /// <param name="registry">Null: offline; a missing blob is NotInStore.</param>
-    internal async Task RunAsync(RegistryClient? registry, string repository, RateLimiter? limiter, CancellationToken token)
+    internal async Task RunAsync(RegistryClient? registry, string repository, TransferLimits limits, CancellationToken token)
     {
         try
         {
@@ -48,7 +46,7 @@ internal sealed class LayerDownload(Descriptor blob, BlobStore blobs, IProgress<
             BlobIngest? begun = await blobs.BeginAsync(Blob, token);
             if (begun is not null)
             {
-                await FetchAndEndAsync(begun, registry, repository, limiter, token);
+                await FetchAndEndAsync(begun, registry, repository, limits, token);
             }
 
             progress.Report(new PullEvent.BlobDone(Blob, State));
@@ -76,11 +74,11 @@ internal sealed class LayerDownload(Descriptor blob, BlobStore blobs, IProgress<
         return blobs.Open(Blob.Digest);
     }
 
-    private async Task FetchAndEndAsync(BlobIngest begun, RegistryClient registry, string repository, RateLimiter? limiter, CancellationToken token)
+    private async Task FetchAndEndAsync(BlobIngest begun, RegistryClient registry, string repository, TransferLimits limits, CancellationToken token)
     {
         try
         {
-            await FetchAsync(begun, registry, repository, limiter, token);
+            await FetchAsync(begun, registry, repository, limits, token);
         }
         finally
         {
@@ -94,54 +92,62 @@ internal sealed class LayerDownload(Descriptor blob, BlobStore blobs, IProgress<
         }
     }
 
-    private async Task FetchAsync(BlobIngest begun, RegistryClient registry, string repository, RateLimiter? limiter, CancellationToken token)
+    private async Task FetchAsync(BlobIngest begun, RegistryClient registry, string repository, TransferLimits limits, CancellationToken token)
     {
         lock (gate)
         {
             ingest = begun;
         }
 
-        ResumedFrom = begun.Offset;
+        ResumedFrom = begun.Held;
         State = ResumedFrom > 0 ? LayerState.Resumed : LayerState.Downloaded;
         progress.Report(new PullEvent.BlobStarted(Blob, ResumedFrom));
         started.TrySetResult();
 
-        await CopyAsync(begun, registry, repository, limiter, token);
+        bool inOnePiece = !await TransferAsync(begun, registry, repository, limits, token) && ResumedFrom == 0;
         try
         {
             begun.Commit();
         }
-        catch (PullException damaged) when (damaged.Reason == PullError.DigestMismatch && ResumedFrom > 0)
+        catch (PullException damaged) when (damaged.Reason == PullError.DigestMismatch && !inOnePiece)
         {
-            // the kept bytes may have been the wrong ones (a power cut, another image's registry): once more, from the first byte
-            progress.Report(new PullEvent.Warning($"the kept part of {Blob.Digest} was damaged and is fetched anew"));
+            // the kept bytes may have been the wrong ones (a power cut, another image's registry), or a server answers ranges with
+            // other bytes than it sends in one piece: once more, from the first byte and over one connection
+            string what = ResumedFrom > 0 ? "the kept part of" : "what came in pieces of";
+            progress.Report(new PullEvent.Warning($"{what} {Blob.Digest} was damaged and is fetched anew"));
             begun.Restart();
             ResumedFrom = 0;
             State = LayerState.Downloaded;
-            await CopyAsync(begun, registry, repository, limiter, token);
+            await TransferAsync(begun, registry, repository, limits with { Connections = 1 }, token);
             begun.Commit();
         }
     }
 
-    private async Task CopyAsync(BlobIngest target, RegistryClient registry, string repository, RateLimiter? limiter, CancellationToken token)
+    // Whether more than one connection took part.
+    private async Task<bool> TransferAsync(BlobIngest target, RegistryClient registry, string repository, TransferLimits limits, CancellationToken token)
     {
-        if (target.Offset == Blob.Size)
+        BlobTransfer transfer = new(registry, repository, Blob, target, limits.Connections, limits.Budget, ReceivedAsync);
+        limits.Budget.Enter();
+        try
         {
-            return;
+            await transfer.RunAsync(token);
+            return transfer.UsedLanes;
+        }
+        finally
+        {
+            limits.Budget.Leave();
         }
 
-        byte[] buffer = new byte[BufferSize];
-        await using BlobReader reader = registry.OpenBlob(repository, Blob, target.Offset);
-        int read;
-        while ((read = await reader.ReadAsync(buffer, token)) > 0)
+        ValueTask ReceivedAsync(int bytes, CancellationToken cancel)
         {
-            target.Append(buffer.AsSpan(0, read));
-            DownloadedBytes += read;
-            progress.Report(new PullEvent.BlobProgress(Blob, target.Offset));
-            if (limiter is not null)
-            {
-                await limiter.PayAsync(read, token);
-            }
+            Interlocked.Add(ref downloaded, bytes);
+            progress.Report(new PullEvent.BlobProgress(Blob, target.Held));
+            return limits.Rate?.PayAsync(bytes, cancel) ?? ValueTask.CompletedTask;
         }
     }
 }
+
+/// <summary>What all transfers of a pull share.</summary>
+/// <param name="Connections">For one blob at most, 1 or more.</param>
+/// <param name="Rate">Null: unlimited.</param>
+internal sealed record TransferLimits(ConnectionBudget Budget, int Connections, RateLimiter? Rate);

@@ -39,8 +39,14 @@ internal sealed record PullOptions
     /// <summary>Where the flattened root file system goes; null: nowhere. Absent or empty before.</summary>
     internal string? Rootfs { get; init; }
 
-    /// <summary>Blobs downloaded at once, 1 to 64.</summary>
-    internal int Jobs { get; init; } = 4;
+    /// <summary>Blobs downloaded at once at most, 1 to 64.</summary>
+    internal int Jobs { get; init; } = 8;
+
+    /// <summary>Connections for one large blob at most, 1 to 16; 1: never more than one.</summary>
+    internal int Connections { get; init; } = 8;
+
+    /// <summary>A reference with a tag and a digest fails unless the tag points to the digest now.</summary>
+    internal bool CheckTag { get; init; }
 
     /// <summary>Bytes per second over all downloads together; null: unlimited.</summary>
     internal long? LimitRate { get; init; }

@@ -37,4 +37,8 @@ internal sealed record PullResult(
     string? Rootfs,
     ExtractReport? Extracted,
     IReadOnlyList<string> Warnings,
-    TimeSpan Elapsed);
+    TimeSpan Elapsed)
+{
+    /// <summary>Why it cannot be turned into files; null where it is an image.</summary>
+    internal string? NoImage { get; init; }
+}

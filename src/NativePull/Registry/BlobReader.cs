@@ -9,8 +9,13 @@ namespace NativePull.Registry;
 /// (RFC 9110, 14). Every byte that comes out stood at its place in the answer; whether it is the right one, the digest must tell.
 /// </summary>
 /// <param name="offset">Bytes, 0 to the blob's size: where to begin.</param>
-internal sealed class BlobReader(RegistryTransport transport, string repository, Descriptor blob, long offset, Attempts attempts) : IAsyncDisposable
+/// <param name="end">
+/// The offset of the first byte not wanted: then a registry that does not give just this range is not read at all, for others are reading the
+/// rest. Null: to the blob's end, and where ranges fail the whole is asked for and its beginning skipped.
+/// </param>
+internal sealed class BlobReader(RegistryTransport transport, string repository, Descriptor blob, long offset, long? end, Attempts attempts) : IAsyncDisposable
 {
+    private readonly long stop = end ?? blob.Size;
     private ResponseBody? body;
     private long skip; // bytes of the body that come before Position
     private bool lengthIsKnown;
@@ -19,11 +24,17 @@ internal sealed class BlobReader(RegistryTransport transport, string repository,
     /// <summary>The offset of the next byte.</summary>
     internal long Position { get; private set; } = offset;
 
-    /// <returns>0 only at the blob's size.</returns>
+    /// <summary>The registry does not give ranges; only where an end was asked for.</summary>
+    internal bool IsRefused { get; private set; }
+
+    /// <summary>It was asked for the rest and sends everything.</summary>
+    internal bool SendsWhole { get; private set; }
+
+    /// <returns>0 only at the end, or where <see cref="IsRefused"/>.</returns>
     /// <exception cref="PullException">SizeMismatch: the registry has more, or other bytes than it says; else as <see cref="RegistryTransport.SendAsync"/>.</exception>
     internal async ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken token)
     {
-        while (Position < blob.Size)
+        while (Position < stop && !IsRefused)
         {
             try
             {
@@ -45,7 +56,11 @@ internal sealed class BlobReader(RegistryTransport transport, string repository,
             }
         }
 
-        await EndAsync(token);
+        if (!IsRefused)
+        {
+            await EndAsync(token);
+        }
+
         return 0;
     }
 
@@ -54,7 +69,7 @@ internal sealed class BlobReader(RegistryTransport transport, string repository,
     // 0: only skipped bytes came, or none were left to come; then it has thrown or will be asked again
     private async Task<int> ReadBodyAsync(Memory<byte> buffer, CancellationToken token)
     {
-        long left = skip > 0 ? skip : blob.Size - Position;
+        long left = skip > 0 ? skip : stop - Position;
         int read = await body!.ReadAsync(buffer[..(int)Math.Min(buffer.Length, left)], token);
         if (read == 0)
         {
@@ -76,7 +91,7 @@ internal sealed class BlobReader(RegistryTransport transport, string repository,
         Answer? answer = null;
         try
         {
-            answer = await transport.SendAsync(new RegistryRequest($"v2/{repository}/blobs/{blob.Digest}", repository, null, from), attempts, token);
+            answer = await transport.SendAsync(new RegistryRequest($"v2/{repository}/blobs/{blob.Digest}", repository, null, from, end), attempts, token);
             if (IsAcceptable(answer, from))
             {
                 body = transport.Body(answer);
@@ -93,6 +108,12 @@ internal sealed class BlobReader(RegistryTransport transport, string repository,
     private bool IsAcceptable(Answer answer, long from)
     {
         HttpContentHeaders headers = answer.Response.Content.Headers;
+        if (end is not null && (answer.Status != HttpStatusCode.PartialContent || !IsTheRest(headers.ContentRange, from)))
+        {
+            IsRefused = true;
+            return false;
+        }
+
         if (answer.Status == HttpStatusCode.RequestedRangeNotSatisfiable)
         {
             rangesFailed = true;
@@ -108,11 +129,12 @@ internal sealed class BlobReader(RegistryTransport transport, string repository,
             }
 
             skip = 0;
-            CheckLength(headers.ContentLength, blob.Size - from);
+            CheckLength(headers.ContentLength, stop - from);
         }
         else
         {
             skip = Position;
+            SendsWhole = Position > 0;
             CheckLength(headers.ContentLength, blob.Size);
         }
 
@@ -122,7 +144,7 @@ internal sealed class BlobReader(RegistryTransport transport, string repository,
 
     // The end must be the end: a shorter range may be a cache's misunderstanding. The total may be left open ("*").
     private bool IsTheRest(ContentRangeHeaderValue? range, long from) =>
-        range is { Unit: "bytes" } && range.From == from && range.To == blob.Size - 1 && (range.Length is null || range.Length == blob.Size);
+        range is { Unit: "bytes" } && range.From == from && range.To == stop - 1 && (range.Length is null || range.Length == blob.Size);
 
     private void CheckLength(long? actual, long expected)
     {

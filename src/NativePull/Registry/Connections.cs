@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Net;
 
 namespace NativePull.Registry;
@@ -6,65 +7,110 @@ namespace NativePull.Registry;
 /// The sockets to registries, storage and token servers: HTTP/1.1, no cookies, no decompression (digests are of stored bytes), no
 /// redirects of the library's own. TLS and its roots are set up when the first https address is asked for.
 /// </summary>
-internal sealed class Connections : IDisposable
+/// <param name="own">The registry itself, which alone may see a client certificate that was given for it.</param>
+internal sealed class Connections(Uri own, RegistryOptions options) : IDisposable
 {
-    private readonly Lazy<HttpMessageInvoker> plain;
-    private readonly Lazy<HttpMessageInvoker> secure;
-    private readonly Lazy<Trust> trust;
+    private const string Plain = "";
+    private const string Usual = "*";
 
-    internal Connections(RegistryOptions options)
-    {
-        Dialer = new Dialer(options);
-        trust = new Lazy<Trust>(() => Trust.Load(options));
-        plain = new Lazy<HttpMessageInvoker>(() => new HttpMessageInvoker(Handler(options)));
-        secure = new Lazy<HttpMessageInvoker>(() =>
-        {
-            SocketsHttpHandler handler = Handler(options);
-            handler.SslOptions = trust.Value.Options(options.InsecureSkipTlsVerify);
-            return new HttpMessageInvoker(handler);
-        });
-    }
+    private readonly ConcurrentDictionary<string, Lazy<HttpMessageInvoker>> invokers = new();
+    private readonly Lazy<Trust> trust = new(() => Trust.Load(options));
 
     /// <summary>Makes every connection.</summary>
-    internal Dialer Dialer { get; }
+    internal Dialer Dialer { get; } = new(options);
 
     /// <summary>TLS was needed, and the machine had no roots of its own.</summary>
     internal bool UsedEmbeddedRoots => trust.IsValueCreated && trust.Value.UsesEmbeddedRoots;
 
-    /// <exception cref="PullException">TlsOther: the roots cannot be loaded.</exception>
-    internal HttpMessageInvoker For(Uri address) => (address.Scheme == Uri.UriSchemeHttps ? secure : plain).Value;
+    /// <exception cref="PullException">TlsOther: roots or a client certificate cannot be loaded.</exception>
+    internal HttpMessageInvoker For(Uri address)
+    {
+        if (address.Scheme != Uri.UriSchemeHttps)
+        {
+            return Get(Plain, () => Handler());
+        }
+
+        // hosts for which the machine keeps nothing share their settings and connections
+        bool isOwn = RegistryAddress.IsSameOrigin(address, own);
+        string? directory = DirectoryOf(address);
+        return directory is null && !isOwn ? Get(Usual, () => Secure(UsualTrust())) : Get(address.Authority, () => Secure(TrustOf(directory, isOwn)));
+    }
 
     public void Dispose()
     {
-        if (plain.IsValueCreated)
+        foreach (Lazy<HttpMessageInvoker> made in invokers.Values.Where(made => made.IsValueCreated))
         {
-            plain.Value.Dispose();
-        }
-
-        if (secure.IsValueCreated)
-        {
-            secure.Value.Dispose();
+            made.Value.Dispose();
         }
     }
 
-    private SocketsHttpHandler Handler(RegistryOptions options) => new()
+    private HttpMessageInvoker Get(string key, Func<SocketsHttpHandler> make) =>
+        invokers.GetOrAdd(key, _ => new Lazy<HttpMessageInvoker>(() => new HttpMessageInvoker(make()))).Value;
+
+    private Trust TrustOf(string? directory, bool isOwn)
+    {
+        Trust found = UsualTrust();
+        if (directory is not null)
+        {
+            var kept = CertificateDirectory.Read(directory);
+            found = found.With(options.CaFile is null ? kept.Authorities : [], directory, kept.Identity);
+        }
+
+        if (isOwn && options.CertDirectory is { } given)
+        {
+            found = found.With([], given, CertificateDirectory.Read(given).Identity);
+        }
+
+        return isOwn && options.ClientCertificate is { } pair
+            ? found.With([], pair.Certificate, CertificateDirectory.ReadIdentity(pair.Certificate, pair.Key))
+            : found;
+    }
+
+    // Storage and token servers of a private registry are below its authority as well.
+    private Trust UsualTrust()
+    {
+        Trust found = trust.Value;
+        if (options.CertDirectory is { } given)
+        {
+            found = found.With(CertificateDirectory.Read(given).Authorities, given, null);
+        }
+
+        foreach (string file in options.MoreCaFiles)
+        {
+            found = found.With(Trust.OfCaFile(file), file, null);
+        }
+
+        return found;
+    }
+
+    private string? DirectoryOf(Uri address)
+    {
+        string[] names =
+        [
+            address.Authority,
+            $"{address.Host}:{address.Port}",
+            .. address.Host == RegistryAddress.DockerHubHost ? new[] { RegistryAddress.DockerHub } : [],
+        ];
+        return options.CertificateDirectories.SelectMany(place => names.Select(name => Path.Combine(place, name))).FirstOrDefault(Directory.Exists);
+    }
+
+    private SocketsHttpHandler Secure(Trust believed)
+    {
+        SocketsHttpHandler handler = Handler();
+        handler.SslOptions = believed.Options();
+        return handler;
+    }
+
+    private SocketsHttpHandler Handler() => new()
     {
         AllowAutoRedirect = false,
         AutomaticDecompression = DecompressionMethods.None,
         UseCookies = false,
+        MaxResponseDrainSize = 64 * 1024, // bytes; the rest of a redirect's or an error's body, not that of a blob given up half-way
         ConnectTimeout = options.ConnectTimeout,
         ConnectCallback = async (context, token) => await Dialer.ConnectAsync(context.DnsEndPoint, token),
         ActivityHeadersPropagator = null,
-        Proxy = new LoopbackBypass(HttpClient.DefaultProxy),
+        UseProxy = options.Proxy is not null,
+        Proxy = options.Proxy,
     };
-
-    // A proxy is never asked for what is on this machine (as Go's and curl's users expect).
-    private sealed class LoopbackBypass(IWebProxy proxy) : IWebProxy
-    {
-        public ICredentials? Credentials { get => proxy.Credentials; set => proxy.Credentials = value; }
-
-        public Uri? GetProxy(Uri destination) => IsBypassed(destination) ? null : proxy.GetProxy(destination);
-
-        public bool IsBypassed(Uri host) => RegistryAddress.IsLoopback(host.Host) || proxy.IsBypassed(host);
-    }
 }

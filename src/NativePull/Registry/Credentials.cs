@@ -1,174 +1,131 @@
-using System.Text;
+using System.Collections.Concurrent;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 
 namespace NativePull.Registry;
 
-internal sealed record BasicCredential(string Username, string Password)
-{
-    /// <summary>The parameter of "Authorization: Basic" (RFC 7617, in UTF-8).</summary>
-    internal string Encoded => Convert.ToBase64String(Encoding.UTF8.GetBytes($"{Username}:{Password}"));
-
-    /// <summary>Without the password: this may end in a log.</summary>
-    public override string ToString() => $"user {Username}";
-}
-
-/// <summary>A file of credentials: docker's config.json or containers' auth.json.</summary>
-/// <param name="IsRequired">It was named explicitly: that it is missing is a failure.</param>
-internal sealed record AuthFile(string Path, bool IsRequired);
-
 /// <summary>
-/// Who we are to a registry: nobody, one user for every registry, or what auth files say. Files are read when first asked, and
-/// only as far as needed.
+/// Who we are to a registry: nobody, one and the same everywhere, or what auth files and credential helpers say. Files are read, and helpers
+/// asked, when first needed and once.
 /// </summary>
 internal sealed class Credentials
 {
-    private readonly BasicCredential? everywhere;
-    private readonly Lazy<Dictionary<string, BasicCredential>>[] files;
+    private readonly Account? everywhere;
+    private readonly Lazy<AuthFileContent>[] files;
+    private readonly HelperSettings? helpers;
+    private readonly IProgress<string>? warnings;
+    private readonly ConcurrentDictionary<(string Helper, string Server), Lazy<Task<Account>>> answers = new();
 
-    private Credentials(BasicCredential? everywhere, IEnumerable<AuthFile> files)
+    private Credentials(Account? everywhere, IEnumerable<AuthFile> files, HelperSettings? helpers, IProgress<string>? warnings)
     {
         this.everywhere = everywhere;
-        this.files = [.. files.Select(file => new Lazy<Dictionary<string, BasicCredential>>(() => Read(file)))];
+        this.files = [.. files.Select(file => new Lazy<AuthFileContent>(() => AuthFileContent.Read(file)))];
+        this.helpers = helpers;
+        this.warnings = warnings;
     }
 
-    internal static Credentials Anonymous { get; } = new(null, []);
+    internal static Credentials Anonymous { get; } = new(Account.Nobody, [], null, null);
 
-    /// <summary>The same for every registry asked.</summary>
-    internal static Credentials Of(BasicCredential credential) => new(credential, []);
+    /// <summary>For the one registry that is asked; see <see cref="ForOthers"/>.</summary>
+    internal static Credentials Of(Credential credential) => new(new Account(credential, null), [], null, null);
 
-    /// <summary>The first file with an entry wins.</summary>
-    internal static Credentials FromFiles(IEnumerable<AuthFile> files) => new(null, files);
+    /// <summary>The first file with an entry wins, and in it the longest key.</summary>
+    /// <param name="helpers">Null: no helper is run.</param>
+    /// <param name="warnings">Told once a helper that failed.</param>
+    internal static Credentials FromFiles(IEnumerable<AuthFile> files, HelperSettings? helpers = null, IProgress<string>? warnings = null) =>
+        new(null, files, helpers, warnings);
 
-    /// <summary>
-    /// The longest key wins: host/namespace/repository, host/namespace, host (containers-auth.json(5)). Null: nobody.
-    /// </summary>
+    /// <summary>For hosts that the reference does not name: what was given for its registry is not theirs.</summary>
+    internal Credentials ForOthers => everywhere is null ? this : Anonymous;
+
     /// <param name="registry">As references name it.</param>
     /// <exception cref="PullException">Usage: a required file is missing; Machine: a file cannot be read or has no such format.</exception>
-    internal BasicCredential? Find(string registry, string repository)
+    internal async Task<Account> FindAsync(string registry, string repository, CancellationToken token)
     {
         if (everywhere is not null)
         {
             return everywhere;
         }
 
-        foreach (Lazy<Dictionary<string, BasicCredential>> file in files)
+        string? trouble = null;
+        foreach (Lazy<AuthFileContent> file in files)
         {
-            string key = $"{registry}/{repository}";
-            while (true)
+            Account found = await FindInAsync(file.Value, registry, repository, token);
+            if (found.Credential is not null)
             {
-                if (file.Value.TryGetValue(key, out BasicCredential? found))
+                return found;
+            }
+
+            trouble ??= found.Trouble;
+        }
+
+        return new Account(null, trouble);
+    }
+
+    // host/namespace/repository, host/namespace, host. An entry of the file's own comes before a helper: docker empties it when a helper keeps the secret.
+    private async Task<Account> FindInAsync(AuthFileContent file, string registry, string repository, CancellationToken token)
+    {
+        string? trouble = null;
+        string key = repository.Length == 0 ? registry : $"{registry}/{repository}";
+        while (true)
+        {
+            if (file.Entries.TryGetValue(key, out Credential? entry))
+            {
+                return new Account(entry, null);
+            }
+
+            int slash = key.LastIndexOf('/');
+            string? helper = file.Helpers.TryGetValue(key, out string? own) ? own : slash < 0 ? file.Store : null;
+            if (helper is not null)
+            {
+                Account answer = await AskAsync(helper, key, token);
+                if (answer.Credential is not null)
                 {
-                    return found;
+                    return answer;
                 }
 
-                int slash = key.LastIndexOf('/');
-                if (slash < 0)
+                trouble ??= answer.Trouble;
+            }
+
+            if (slash < 0)
+            {
+                return new Account(null, trouble);
+            }
+
+            key = key[..slash];
+        }
+    }
+
+    // Docker Hub's secrets are kept under the address that docker login has always used
+    private Task<Account> AskAsync(string helper, string key, CancellationToken token) => answers.GetOrAdd(
+        (helper, key == "docker.io" ? "https://index.docker.io/v1/" : key),
+        question => new Lazy<Task<Account>>(() => Task.Run(
+            () =>
+            {
+                Account answer = CredentialHelper.Ask(question.Helper, question.Server, helpers, token);
+                if (answer.Trouble is { } trouble)
                 {
-                    break;
+                    warnings?.Report($"{trouble}; going on without credentials for {key}");
                 }
 
-                key = key[..slash];
-            }
-        }
-
-        return null;
-    }
-
-    private static Dictionary<string, BasicCredential> Read(AuthFile file)
-    {
-        byte[] content;
-        try
-        {
-            content = File.ReadAllBytes(file.Path);
-        }
-        catch (Exception missing) when (missing is FileNotFoundException or DirectoryNotFoundException)
-        {
-            return file.IsRequired ? throw new PullException(PullError.Usage, $"{file.Path}: no such auth file") : [];
-        }
-        catch (Exception unreadable) when (unreadable is IOException or UnauthorizedAccessException)
-        {
-            throw new PullException(PullError.Machine, $"{file.Path}: the auth file cannot be read", unreadable);
-        }
-
-        try
-        {
-            return Parse(content);
-        }
-        catch (Exception malformed) when (malformed is JsonException or FormatException)
-        {
-            // the cause may quote the content, which is secret
-            throw new PullException(PullError.Machine, $"{file.Path}: malformed auth file ({(malformed is JsonException ? "not the JSON expected" : malformed.Message)})");
-        }
-    }
-
-    private static Dictionary<string, BasicCredential> Parse(byte[] content)
-    {
-        var found = new Dictionary<string, BasicCredential>(StringComparer.OrdinalIgnoreCase);
-        AuthFileDocument document = JsonSerializer.Deserialize(content, RegistryJsonContext.Default.AuthFileDocument) ?? throw new JsonException();
-        foreach ((string key, AuthEntryDocument? entry) in document.Auths ?? [])
-        {
-            if (entry is not null && Credential(key, entry) is { } credential)
-            {
-                found.TryAdd(Key(key), credential);
-            }
-        }
-
-        return found;
-    }
-
-    // An entry may be empty: docker keeps such a one for registries whose secret is with a helper.
-    private static BasicCredential? Credential(string key, AuthEntryDocument entry)
-    {
-        if (entry.Auth is not { Length: > 0 } auth)
-        {
-            return entry is { Username.Length: > 0, Password: not null } ? new BasicCredential(entry.Username, entry.Password) : null;
-        }
-
-        byte[] bytes = new byte[auth.Length];
-        if (!Convert.TryFromBase64String(auth.PadRight((auth.Length + 3) / 4 * 4, '='), bytes, out int length))
-        {
-            throw new FormatException($"the auth of \"{key}\" is not base64");
-        }
-
-        string text = Encoding.UTF8.GetString(bytes, 0, length).Trim('\0');
-        int colon = text.IndexOf(':', StringComparison.Ordinal);
-        return colon switch
-        {
-            < 0 => throw new FormatException($"the auth of \"{key}\" is not user:password"),
-            0 => null,
-            _ => new BasicCredential(text[..colon], text[(colon + 1)..]),
-        };
-    }
-
-    // docker wrote addresses once, "https://index.docker.io/v1/" to this day; containers writes host/path.
-    private static string Key(string key)
-    {
-        int scheme = key.IndexOf("://", StringComparison.Ordinal);
-        string name = scheme < 0 ? key : key[(scheme + 3)..];
-        name = name.TrimEnd('/');
-        if (scheme >= 0 && name.IndexOf('/', StringComparison.Ordinal) is > 0 and var slash)
-        {
-            name = name[..slash];
-        }
-        else if (name.EndsWith("/v1", StringComparison.Ordinal) || name.EndsWith("/v2", StringComparison.Ordinal))
-        {
-            name = name[..^3];
-        }
-
-        int first = name.IndexOf('/', StringComparison.Ordinal);
-        string host = first < 0 ? name : name[..first];
-        return host.ToLowerInvariant() is "index.docker.io" or "registry-1.docker.io" ? string.Concat("docker.io", name.AsSpan(host.Length)) : name;
-    }
+                return answer;
+            },
+            token))).Value;
 }
 
-internal sealed record AuthFileDocument(Dictionary<string, AuthEntryDocument?>? Auths);
+internal sealed record TokenDocument(
+    string? Token,
+    [property: JsonPropertyName("access_token")] string? AccessToken,
+    [property: JsonPropertyName("refresh_token")] string? RefreshToken,
+    [property: JsonPropertyName("expires_in")] double? ExpiresIn,
+    [property: JsonPropertyName("issued_at")] JsonElement? IssuedAt)
+{
+    public override string ToString() => "an answer";
+}
 
-internal sealed record AuthEntryDocument(string? Auth, string? Username, string? Password);
-
-internal sealed record TokenDocument(string? Token, [property: JsonPropertyName("access_token")] string? AccessToken, [property: JsonPropertyName("expires_in")] double? ExpiresIn);
-
-[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, NumberHandling = JsonNumberHandling.AllowReadingFromString)]
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, PropertyNameCaseInsensitive = true, NumberHandling = JsonNumberHandling.AllowReadingFromString)]
 [JsonSerializable(typeof(AuthFileDocument))]
+[JsonSerializable(typeof(HelperDocument))]
+[JsonSerializable(typeof(TagsDocument))]
 [JsonSerializable(typeof(TokenDocument))]
 internal sealed partial class RegistryJsonContext : JsonSerializerContext;

@@ -3,14 +3,26 @@ using System.Net.Http.Headers;
 
 namespace NativePull.Registry;
 
-/// <summary>One GET as a value: each try makes its message anew, so that a redirect of the last one leaves no trace.</summary>
+/// <summary>One request as a value: each try makes its message anew, so that a redirect of the last one leaves no trace.</summary>
 /// <param name="Authorization">Sent to the origin of <paramref name="Address"/> and to no other.</param>
-/// <param name="Offset">Bytes to leave out (RFC 9110, 14.2); 0: no Range is asked for.</param>
-internal sealed record Asked(Uri Address, IReadOnlyList<string>? Accept, long Offset, AuthenticationHeaderValue? Authorization);
+/// <param name="Offset">Bytes to leave out (RFC 9110, 14.2).</param>
+/// <param name="End">The offset of the first byte not wanted; null: to the end, and then with an offset of 0 no Range is asked for.</param>
+internal sealed record Asked(Uri Address, IReadOnlyList<string>? Accept, long Offset, AuthenticationHeaderValue? Authorization, long? End = null)
+{
+    /// <summary>What a POST sends; null: a GET. It holds secrets, so no redirect is followed with it.</summary>
+    internal IReadOnlyDictionary<string, string>? Form { get; init; }
+
+    /// <summary>Only the headers are wanted.</summary>
+    internal bool IsHead { get; init; }
+
+    public override string ToString() => RegistryAddress.Shown(Address);
+}
 
 /// <summary>An answer that is no redirect, and who gave it.</summary>
 /// <param name="Address">Where it came from, redirects followed.</param>
-internal sealed record Answer(HttpResponseMessage Response, Uri Address, bool IsOwn) : IDisposable
+/// <param name="Asked">What was asked for, before any redirect.</param>
+/// <param name="IsOwn">It came from the origin that was asked.</param>
+internal sealed record Answer(HttpResponseMessage Response, Uri Address, Uri Asked, bool IsOwn) : IDisposable
 {
     internal HttpStatusCode Status => Response.StatusCode;
 
@@ -26,7 +38,7 @@ internal sealed class Exchange(Connections connections, RegistryOptions options)
     private readonly TimeSpan longestSilence = options.StallTimeout > options.ConnectTimeout ? options.StallTimeout : options.ConnectTimeout;
 
     /// <exception cref="PullException">Unavailable, Stalled, Unsupported (a redirect that is refused), or a Tls reason.</exception>
-    internal async Task<Answer> GetAsync(Asked asked, CancellationToken token)
+    internal async Task<Answer> SendAsync(Asked asked, CancellationToken token)
     {
         Uri address = asked.Address;
         for (int redirects = 0; redirects <= MaximumRedirects; redirects++)
@@ -35,12 +47,18 @@ internal sealed class Exchange(Connections connections, RegistryOptions options)
             HttpResponseMessage response = await HopAsync(asked, address, own, token);
             if (!IsRedirect(response.StatusCode))
             {
-                return new Answer(response, address, own);
+                return new Answer(response, address, asked.Address, own);
             }
 
             using (response)
             {
-                address = Target(response, address);
+                Uri target = Target(response, address);
+                if (asked.Form is not null)
+                {
+                    throw new RegistryException(PullError.Unavailable, $"{RegistryAddress.Shown(address)} redirects to {RegistryAddress.Shown(target)}: secrets are not sent after it");
+                }
+
+                address = target;
             }
         }
 
@@ -65,7 +83,12 @@ internal sealed class Exchange(Connections connections, RegistryOptions options)
 
     private HttpRequestMessage Message(Asked asked, Uri address, bool own)
     {
-        var message = new HttpRequestMessage(HttpMethod.Get, address) { Version = HttpVersion.Version11, VersionPolicy = HttpVersionPolicy.RequestVersionExact };
+        var message = new HttpRequestMessage(asked.Form is not null ? HttpMethod.Post : asked.IsHead ? HttpMethod.Head : HttpMethod.Get, address)
+        {
+            Content = asked.Form is null ? null : new FormUrlEncodedContent(asked.Form),
+            Version = HttpVersion.Version11,
+            VersionPolicy = HttpVersionPolicy.RequestVersionExact,
+        };
         HttpRequestHeaders headers = message.Headers;
         headers.TryAddWithoutValidation("User-Agent", options.UserAgent);
         headers.TryAddWithoutValidation("Accept-Encoding", "identity"); // nobody on the way may change the bytes whose digest is known
@@ -74,9 +97,9 @@ internal sealed class Exchange(Connections connections, RegistryOptions options)
             headers.TryAddWithoutValidation("Accept", string.Join(", ", accept));
         }
 
-        if (asked.Offset > 0)
+        if (asked.Offset > 0 || asked.End is not null)
         {
-            headers.Range = new RangeHeaderValue(asked.Offset, null);
+            headers.Range = new RangeHeaderValue(asked.Offset, asked.End - 1);
         }
 
         if (own)

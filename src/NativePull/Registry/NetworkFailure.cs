@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Net;
 using System.Net.Sockets;
 using System.Security.Authentication;
 
@@ -35,6 +36,17 @@ internal static class NetworkFailure
             }
         }
 
+        if (failure is HttpRequestException { HttpRequestError: HttpRequestError.ProxyTunnelError } tunnel)
+        {
+            return OfProxy(tunnel, place);
+        }
+
+        if (Innermost(failure).Contains("certificate required", StringComparison.OrdinalIgnoreCase))
+        {
+            // an alert of TLS 1.3 comes after the handshake, with the first bytes (RFC 8446, 6.2: certificate_required)
+            return new RegistryException(PullError.TlsOther, $"{place}: the server wants a client certificate");
+        }
+
         return failure.GetBaseException() is SocketException socket
             ? OfSocket(failure, socket.SocketErrorCode, address, place)
             : Unavailable($"{place}: the connection broke: {Innermost(failure)}");
@@ -46,6 +58,14 @@ internal static class NetworkFailure
 
     private static bool IsNameFailure(SocketError error) =>
         error is SocketError.HostNotFound or SocketError.TryAgain or SocketError.NoData or SocketError.NoRecovery;
+
+    private static RegistryException OfProxy(HttpRequestException failure, string place) => new(
+        failure.StatusCode is HttpStatusCode.ProxyAuthenticationRequired ? PullError.Unauthorized : failure.StatusCode is HttpStatusCode.Forbidden ? PullError.Denied : PullError.Unavailable,
+        $"{place}: the proxy gives no way there: {Innermost(failure)}")
+    {
+        Status = failure.StatusCode,
+        IsTransient = failure.StatusCode is null or >= HttpStatusCode.InternalServerError,
+    };
 
     private static RegistryException OfSocket(Exception failure, SocketError error, Uri address, string place)
     {

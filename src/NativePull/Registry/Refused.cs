@@ -7,10 +7,10 @@ internal static class Refused
 {
     /// <summary>Reads the answer's error body.</summary>
     /// <param name="who">Who asked; told where the answer is about that.</param>
-    internal static async Task<RegistryException> OfAsync(Answer answer, Stream body, BasicCredential? who, TimeProvider clock, CancellationToken token) =>
+    internal static async Task<RegistryException> OfAsync(Answer answer, Stream body, Account who, TimeProvider clock, CancellationToken token) =>
         Of(answer, await ErrorBody.ReadAsync(body, token), who, clock);
 
-    private static RegistryException Of(Answer answer, ErrorBody said, BasicCredential? who, TimeProvider clock)
+    private static RegistryException Of(Answer answer, ErrorBody said, Account who, TimeProvider clock)
     {
         int status = (int)answer.Status;
         // the code of distribution-spec, "Error Codes", comes with 400 and 403 as well; GitHub limits with a 403 that names a wait
@@ -18,7 +18,7 @@ internal static class Refused
         bool isRateLimit = status == 429 || said.Codes.Contains("TOOMANYREQUESTS") || (status == 403 && wait is not null);
         string reason = string.IsNullOrEmpty(answer.Response.ReasonPhrase) ? "" : " " + answer.Response.ReasonPhrase;
         string text = (said.Text.Length == 0 ? "" : ": " + said.Text)
-            + (status is 401 or 403 && answer.IsOwn ? who is null ? " (no credentials were sent)" : $" (the credentials of {who} were sent)" : "");
+            + (status is 401 or 403 && answer.IsOwn ? $" ({who.Sent})" : "");
         return new RegistryException(isRateLimit ? PullError.RateLimited : Reason(status, said.Codes), $"{RegistryAddress.Shown(answer.Address)} answered {status.ToString(CultureInfo.InvariantCulture)}{reason}{text}")
         {
             Status = answer.Status,
@@ -30,7 +30,7 @@ internal static class Refused
     private static PullError Reason(int status, IReadOnlyList<string> codes) => status switch
     {
         >= 500 => PullError.Unavailable,
-        401 => PullError.Unauthorized,
+        401 or 407 => PullError.Unauthorized,
         403 => PullError.Denied,
         404 or 410 => PullError.NotFound,
         _ when codes.Any(code => code is "MANIFEST_UNKNOWN" or "NAME_UNKNOWN" or "BLOB_UNKNOWN") => PullError.NotFound,

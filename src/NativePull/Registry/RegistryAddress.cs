@@ -7,8 +7,8 @@ namespace NativePull.Registry;
 /// <param name="Plain">The same without TLS, for a loopback registry that turns out not to speak it; null: never.</param>
 internal sealed record RegistryAddress(Uri Base, Uri? Plain)
 {
-    private const string DockerHub = "docker.io";
-    private const string DockerHubHost = "registry-1.docker.io"; // Docker Hub's API is not at the name of its references
+    internal const string DockerHub = "docker.io";
+    internal const string DockerHubHost = "registry-1.docker.io"; // Docker Hub's API is not at the name of its references
 
     internal static RegistryAddress Of(string registry, bool plainHttp)
     {

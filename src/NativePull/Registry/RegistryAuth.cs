@@ -15,15 +15,20 @@ internal sealed class RegistryAuth(string registry, TokenSource source, Registry
     /// <summary>What got into a repository, or was about to: sent with the next request at once.</summary>
     private readonly ConcurrentDictionary<string, Func<CancellationToken, Task<AuthenticationHeaderValue>>> known = new();
 
+    private readonly ConcurrentDictionary<string, Account> used = new();
+
     /// <summary>The Authorization to begin with; null before the first challenge. A token past its time is renewed.</summary>
     /// <exception cref="PullException">As <see cref="AnswerAsync"/>.</exception>
     internal async Task<AuthenticationHeaderValue?> KnownAsync(string repository, CancellationToken token) =>
         known.TryGetValue(repository, out Func<CancellationToken, Task<AuthenticationHeaderValue>>? get) ? await get(token) : null;
 
-    /// <summary>Whose credentials were sent for this repository; null: nobody's.</summary>
-    internal BasicCredential? UsedFor(string repository) => known.ContainsKey(repository) ? options.Credentials.Find(registry, repository) : null;
+    /// <summary>Who we were to this repository so far.</summary>
+    internal Account UsedFor(string repository) => used.GetValueOrDefault(repository, Account.Nobody);
+
+    internal bool WasAsked(string repository) => used.ContainsKey(repository);
 
     /// <summary>The Authorization that answers a challenge.</summary>
+    /// <param name="repository">"": none; the registry itself is asked for.</param>
     /// <param name="refused">What the challenge came in spite of.</param>
     /// <param name="asked">Who challenged.</param>
     /// <returns>And whether it was made for this challenge, so that a second refusal is final.</returns>
@@ -31,10 +36,19 @@ internal sealed class RegistryAuth(string registry, TokenSource source, Registry
     internal async Task<(AuthenticationHeaderValue Authorization, bool IsNew)> AnswerAsync(
         string repository, IReadOnlyList<Challenge> challenges, AuthenticationHeaderValue? refused, Uri asked, CancellationToken token)
     {
-        BasicCredential? credential = options.Credentials.Find(registry, repository);
+        Account account = await options.Credentials.FindAsync(registry, repository, token);
+        Credential? credential = account.Credential;
+        used[repository] = account;
+        if (credential?.RegistryToken is { } own)
+        {
+            var given = new AuthenticationHeaderValue("Bearer", own);
+            known[repository] = _ => Task.FromResult(given);
+            return (given, true);
+        }
+
         if (challenges.FirstOrDefault(challenge => challenge.Is("Bearer") && challenge["realm"] is not null) is { } bearer)
         {
-            return await BearerAsync(repository, bearer, credential, refused, asked, token);
+            return await BearerAsync(repository, bearer, account, refused, asked, token);
         }
 
         if (!challenges.Any(challenge => challenge.Is("Basic")))
@@ -43,9 +57,9 @@ internal sealed class RegistryAuth(string registry, TokenSource source, Registry
             throw Unauthorized(asked, $" and offers no way to sign in that is known here (offered: {offered}; known: Bearer, Basic)");
         }
 
-        if (credential is null)
+        if (credential is null or { Username: "" })
         {
-            throw Unauthorized(asked, $": it wants a user and password, and there are none for {registry}");
+            throw Unauthorized(asked, $": it wants a user and password, and there are none for {registry} ({account.Sent})");
         }
 
         var basic = new AuthenticationHeaderValue("Basic", credential.Encoded);
@@ -62,17 +76,17 @@ internal sealed class RegistryAuth(string registry, TokenSource source, Registry
     }
 
     private async Task<(AuthenticationHeaderValue Authorization, bool IsNew)> BearerAsync(
-        string repository, Challenge bearer, BasicCredential? credential, AuthenticationHeaderValue? refused, Uri asked, CancellationToken token)
+        string repository, Challenge bearer, Account account, AuthenticationHeaderValue? refused, Uri asked, CancellationToken token)
     {
         if (!Uri.TryCreate(asked, bearer["realm"], out Uri? realm) || (realm.Scheme != Uri.UriSchemeHttps && realm.Scheme != Uri.UriSchemeHttp))
         {
             throw Unauthorized(asked, $" with a realm that is no address: \"{bearer["realm"]}\"");
         }
 
-        string scope = bearer["scope"] ?? $"repository:{repository}:pull";
+        string scope = bearer["scope"] ?? (repository.Length == 0 ? "" : $"repository:{repository}:pull");
         TokenSlot slot = slots.GetOrAdd(
             (realm.AbsoluteUri, bearer["service"], scope),
-            key => new TokenSlot(stop => source.FetchAsync(realm, key.Service, key.Scope, credential, stop), options.Clock));
+            key => new TokenSlot(stop => source.FetchAsync(realm, key.Service, key.Scope, account, stop), options.Clock));
         (Token got, bool isNew) = await slot.GetAsync(refused?.Parameter, token);
         known[repository] = async stop => (await slot.GetAsync(null, stop)).Token.Header;
         return (got.Header, isNew);

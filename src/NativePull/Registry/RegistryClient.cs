@@ -1,3 +1,5 @@
+using System.Net.Http.Headers;
+using System.Runtime.CompilerServices;
 using NativePull.IO;
 using NativePull.Oci;
 
@@ -11,6 +13,8 @@ internal sealed record FetchedManifest(string MediaType, Digest Digest, byte[] C
 internal sealed class RegistryClient(string registry, RegistryOptions options, IProgress<RetryNotice>? retries = null) : IDisposable
 {
     internal const long MaximumManifest = 4 * 1024 * 1024; // bytes; distribution-spec, "Pushing Manifests": registries should accept this much
+
+    private const int MaximumPages = 10_000;
 
     private readonly RegistryTransport transport = new(registry, options, retries);
 
@@ -29,14 +33,40 @@ internal sealed class RegistryClient(string registry, RegistryOptions options, I
         bool byDigest = Digest.TryParse(selector, out Digest expected);
         string what = $"{Registry}/{repository}{(byDigest ? '@' : ':')}{selector}";
         var request = new RegistryRequest($"v2/{repository}/manifests/{selector}", repository, MediaTypes.Manifests, 0);
-        (byte[] content, string? header) = await GetAllAsync(request, what, token);
+        (byte[] content, string? header, string? announced, _, _) = await GetAllAsync(request, what, token);
         if (byDigest && !expected.Matches(content))
         {
             throw new PullException(PullError.DigestMismatch, $"{what}: expected {expected}, got {expected.DigestOf(content)}");
         }
 
-        // Docker-Content-Digest is not compared: many registries and mirrors send another than that of the bytes.
+        // The bytes are what we have and what we keep, so their own digest counts. Some registries and proxies that convert documents announce
+        // another; no client fails for it, but somebody who reads the warning may see why two of them print two digests.
+        if (Digest.TryParse(announced, out Digest named) && !named.Matches(content))
+        {
+            options.Warnings?.Report($"{what}: the registry announces {named}, but what it sent is {named.DigestOf(content)}");
+        }
+
         return new FetchedManifest(OciJson.MediaTypeOf(content, what, header) ?? header ?? "", byDigest ? expected : Digest.Of(content), content);
+    }
+
+    /// <summary>
+    /// What a tag points to now, as the registry's headers say: a HEAD, which Docker Hub does not count as a pull and which moves no document.
+    /// Null: this registry does not say; a GET will.
+    /// </summary>
+    /// <exception cref="PullException">As <see cref="RegistryTransport.SendAsync"/>, for what a GET would not get past either.</exception>
+    internal async Task<Digest?> FindDigestAsync(string repository, string selector, CancellationToken token)
+    {
+        var request = new RegistryRequest($"v2/{repository}/manifests/{selector}", repository, MediaTypes.Manifests, 0) { IsHead = true };
+        RegistryOptions patience = options with { Retry = options.Retry with { Tries = Math.Min(2, options.Retry.Tries) } };
+        try
+        {
+            using Answer answer = await transport.SendAsync(request, new Attempts($"{Registry}/{repository}:{selector}", patience, retries), token);
+            return Header(answer.Response, "Docker-Content-Digest") is [var named, ..] && Digest.TryParse(named, out Digest digest) ? digest : null;
+        }
+        catch (RegistryException refused) when (refused.Reason != PullError.RateLimited && refused.Status is not null)
+        {
+            return null; // not every registry knows HEAD; and the error body that explains the others comes with a GET
+        }
     }
 
     /// <summary>A blob to be held in memory: a config. Verified.</summary>
@@ -50,7 +80,7 @@ internal sealed class RegistryClient(string registry, RegistryOptions options, I
             throw new PullException(PullError.LimitPassed, $"{what}: {blob.Size} bytes, more than the {limit} allowed");
         }
 
-        if (blob.Data is { } embedded && embedded.Length == blob.Size && blob.Digest.Matches(embedded))
+        if (blob.VerifiedData is { } embedded)
         {
             return embedded;
         }
@@ -75,14 +105,63 @@ internal sealed class RegistryClient(string registry, RegistryOptions options, I
     {
         ArgumentOutOfRangeException.ThrowIfNegative(offset);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(offset, blob.Size);
-        return new BlobReader(transport, repository, blob, offset, new Attempts(What(repository, blob), options, retries));
+        return new BlobReader(transport, repository, blob, offset, null, new Attempts(What(repository, blob), options, retries));
+    }
+
+    /// <summary>A stretch of a blob of which others read the rest; it gives up where it is not given just that (<see cref="BlobReader.IsRefused"/>).</summary>
+    /// <param name="isExtra">Others can do its work: it is quick to give up, and a registry that is asked for too much is left alone.</param>
+    internal BlobReader OpenRange(string repository, Descriptor blob, long offset, long end, bool isExtra)
+    {
+        RegistryOptions patience = isExtra ? options with { Retry = options.Retry with { Tries = 2, MaximumRetryAfter = TimeSpan.FromSeconds(1) } } : options;
+        return new BlobReader(transport, repository, blob, offset, end, new Attempts(What(repository, blob), patience, retries));
+    }
+
+    /// <summary>Signs in, and asks for nothing else (distribution-spec, "Determining Support").</summary>
+    /// <returns>Whether the registry wanted to know who we are.</returns>
+    /// <exception cref="PullException">As <see cref="RegistryTransport.SendAsync"/>.</exception>
+    internal async Task<bool> SignInAsync(CancellationToken token)
+    {
+        var request = new RegistryRequest("v2/", "", null, 0);
+        using Answer answer = await transport.SendAsync(request, new Attempts(Registry, options, retries), token);
+        return transport.WasAskedWho("");
+    }
+
+    /// <summary>All tags, page by page (distribution-spec, "Listing Tags").</summary>
+    /// <param name="pageSize">How many are asked for at once; the registry may give fewer.</param>
+    /// <param name="after">Begin behind this tag; null: with the first.</param>
+    /// <exception cref="PullException">Malformed: no such list, or pages that repeat; LimitPassed; else as <see cref="RegistryTransport.SendAsync"/>.</exception>
+    internal async IAsyncEnumerable<string> ListTagsAsync(string repository, int pageSize, string? after, [EnumeratorCancellation] CancellationToken token)
+    {
+        string what = $"{Registry}/{repository}";
+        string? path = $"v2/{repository}/tags/list?n={pageSize}{(after is null ? "" : $"&last={Uri.EscapeDataString(after)}")}";
+        var seen = new HashSet<string>();
+        while (path is not null)
+        {
+            if (!seen.Add(path))
+            {
+                throw new PullException(PullError.Malformed, $"{what}: the pages of the tag list go in a circle");
+            }
+
+            if (seen.Count > MaximumPages)
+            {
+                throw new PullException(PullError.LimitPassed, $"{what}: the tag list has more than {MaximumPages} pages");
+            }
+
+            Fetched page = await GetAllAsync(new RegistryRequest(path, repository, ["application/json"], 0), what, token);
+            foreach (string tag in TagPage.Tags(page.Content, what))
+            {
+                yield return tag;
+            }
+
+            path = TagPage.Next(page.Links, page.Asked, what);
+        }
     }
 
     public void Dispose() => transport.Dispose();
 
     private string What(string repository, Descriptor blob) => $"{Registry}/{repository}@{blob.Digest}";
 
-    private async Task<(byte[] Content, string? MediaType)> GetAllAsync(RegistryRequest request, string what, CancellationToken token)
+    private async Task<Fetched> GetAllAsync(RegistryRequest request, string what, CancellationToken token)
     {
         var attempts = new Attempts(what, options, retries);
         while (true)
@@ -91,7 +170,13 @@ internal sealed class RegistryClient(string registry, RegistryOptions options, I
             {
                 using Answer answer = await transport.SendAsync(request, attempts, token);
                 await using ResponseBody body = transport.Body(answer);
-                return (await BoundedRead.AllAsync(body, MaximumManifest, what, token), answer.Response.Content.Headers.ContentType?.MediaType);
+                HttpResponseMessage response = answer.Response;
+                return new Fetched(
+                    await BoundedRead.AllAsync(body, MaximumManifest, what, token),
+                    response.Content.Headers.ContentType?.MediaType,
+                    Header(response, "Docker-Content-Digest") is [var named, ..] ? named : null,
+                    Header(response, "Link"),
+                    answer.Asked);
             }
             catch (RegistryException failure) when (failure.IsTransient)
             {
@@ -99,4 +184,9 @@ internal sealed class RegistryClient(string registry, RegistryOptions options, I
             }
         }
     }
+
+    private static IReadOnlyList<string> Header(HttpResponseMessage response, string name) =>
+        response.Headers.NonValidated.TryGetValues(name, out HeaderStringValues values) ? [.. values] : [];
+
+    private sealed record Fetched(byte[] Content, string? MediaType, string? Digest, IReadOnlyList<string> Links, Uri Asked);
 }

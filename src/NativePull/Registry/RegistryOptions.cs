@@ -34,7 +34,31 @@ internal sealed record RegistryOptions
     /// <summary>PEM bundles to look for, in order: the first that yields certificates is used, else the roots built in.</summary>
     internal IReadOnlyList<string> RootFiles { get; init; } = [];
 
+    /// <summary>Directories of PEM files, all of them; read where no bundle was found, or where the roots are named.</summary>
+    internal IReadOnlyList<string> RootDirectories { get; init; } = [];
+
+    /// <summary>Somebody said where the roots are: that there are none is a failure, and the built-in ones do not stand in.</summary>
+    internal bool RootsAreNamed { get; init; }
+
+    /// <summary>What is kept for the registry itself, in the form of certs.d/HOST; null: <see cref="CertificateDirectories"/>.</summary>
+    internal string? CertDirectory { get; init; }
+
+    /// <summary>Authorities besides all others, such as a mirror's own.</summary>
+    internal IReadOnlyList<string> MoreCaFiles { get; init; } = [];
+
+    /// <summary>Shown to the registry itself; null: what its directory has.</summary>
+    internal (string Certificate, string Key)? ClientCertificate { get; init; }
+
+    /// <summary>Where directories named HOST or HOST:PORT may be (containers-certs.d(5)); the first that has one for a host counts.</summary>
+    internal IReadOnlyList<string> CertificateDirectories { get; init; } = [];
+
+    /// <summary>Null: every host is reached directly.</summary>
+    internal ProxySettings? Proxy { get; init; }
+
     internal Credentials Credentials { get; init; } = Credentials.Anonymous;
+
+    /// <summary>Told what a person should know and no failure is.</summary>
+    internal IProgress<string>? Warnings { get; init; }
 
     internal TimeProvider Clock { get; init; } = TimeProvider.System;
 

@@ -7,8 +7,13 @@ namespace NativePull.Registry;
 /// <param name="Path">Below the base address.</param>
 /// <param name="Repository">What the request is about, for signing in.</param>
 /// <param name="Accept">Media types; null: any.</param>
-/// <param name="Offset">Bytes to leave out; 0: the whole is asked for.</param>
-internal sealed record RegistryRequest(string Path, string Repository, IReadOnlyList<string>? Accept, long Offset);
+/// <param name="Offset">Bytes to leave out.</param>
+/// <param name="End">The offset of the first byte not wanted; null: to the end.</param>
+internal sealed record RegistryRequest(string Path, string Repository, IReadOnlyList<string>? Accept, long Offset, long? End = null)
+{
+    /// <summary>Only the headers are wanted.</summary>
+    internal bool IsHead { get; init; }
+}
 
 /// <summary>
 /// Asks one registry until it answered: signs in on 401, waits on what passes, makes the message anew each time. All requests of
@@ -25,7 +30,7 @@ internal sealed class RegistryTransport : IDisposable
     internal RegistryTransport(string registry, RegistryOptions options, IProgress<RetryNotice>? retries)
     {
         this.options = options;
-        connections = new Connections(options);
+        connections = new Connections(RegistryAddress.Of(registry, options.PlainHttp).Base, options);
         exchange = new Exchange(connections, options);
         endpoint = new Endpoint(registry, connections.Dialer, options);
         auth = new RegistryAuth(registry, new TokenSource(exchange, options, retries), options);
@@ -33,7 +38,10 @@ internal sealed class RegistryTransport : IDisposable
 
     internal bool UsedEmbeddedRoots => connections.UsedEmbeddedRoots;
 
-    /// <summary>An answer with 200, or to a request with an offset also 206 or 416. Its body has not been read yet.</summary>
+    /// <summary>The registry has asked for a sign of who we are.</summary>
+    internal bool WasAskedWho(string repository) => auth.WasAsked(repository);
+
+    /// <summary>An answer with 200, or to a request with an offset or an end also 206 or 416. Its body has not been read yet.</summary>
     /// <exception cref="PullException">
     /// NotFound, Unauthorized, Denied; Unavailable, RateLimited or Stalled when <paramref name="attempts"/> has enough; Unsupported; a Tls reason.
     /// </exception>
@@ -77,7 +85,7 @@ internal sealed class RegistryTransport : IDisposable
     }
 
     private static bool IsUsable(HttpStatusCode status, RegistryRequest request) => status == HttpStatusCode.OK
-        || (request.Offset > 0 && status is HttpStatusCode.PartialContent or HttpStatusCode.RequestedRangeNotSatisfiable);
+        || ((request.Offset > 0 || request.End is not null) && status is HttpStatusCode.PartialContent or HttpStatusCode.RequestedRangeNotSatisfiable);
 
     // One try: with what is known to open the door, and where that is refused, once more with what the challenge asks for.
     private async Task<Answer> SignedInAsync(RegistryRequest request, CancellationToken token)
@@ -87,7 +95,7 @@ internal sealed class RegistryTransport : IDisposable
         bool isNew = false;
         while (true)
         {
-            Answer answer = await exchange.GetAsync(new Asked(address, request.Accept, request.Offset, authorization), token);
+            Answer answer = await exchange.SendAsync(new Asked(address, request.Accept, request.Offset, authorization, request.End) { IsHead = request.IsHead }, token);
             if (answer.Status != HttpStatusCode.Unauthorized || !answer.IsOwn || isNew)
             {
                 return answer;

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Net;
 using System.Net.Http.Headers;
 using System.Text.Json;
@@ -13,33 +14,56 @@ internal sealed record Token(AuthenticationHeaderValue Header, DateTimeOffset? E
     public override string ToString() => "a token";
 }
 
-/// <summary>Fetches bearer tokens from the realms that registries name.</summary>
+/// <summary>
+/// Fetches bearer tokens from the realms that registries name: with a password by GET (distribution, "Token Authentication"), with an identity
+/// token by POST ("OAuth 2"). Where a realm does not know the one way (404, 405), the other is tried.
+/// </summary>
 internal sealed class TokenSource(Exchange exchange, RegistryOptions options, IProgress<RetryNotice>? retries)
 {
     private const int MaximumAnswer = 1024 * 1024; // bytes; real tokens have up to some 16 KiB
+    private const string ClientId = "nativepull";
 
+    /// <summary>Identity token → the one that a realm gave in its place.</summary>
+    private readonly ConcurrentDictionary<string, string> renewed = new();
+
+    /// <param name="scope">"": none; for a request that is about no repository.</param>
     /// <exception cref="PullException">
-    /// Unauthorized or Denied: the realm refuses; Denied: it would see the password in the clear; else as <see cref="Exchange.GetAsync"/>.
+    /// Unauthorized or Denied: the realm refuses; Denied: it would see a secret in the clear; else as <see cref="Exchange.SendAsync"/>.
     /// </exception>
-    internal async Task<Token> FetchAsync(Uri realm, string? service, string scope, BasicCredential? credential, CancellationToken token)
+    internal async Task<Token> FetchAsync(Uri realm, string? service, string scope, Account account, CancellationToken token)
     {
+        Credential? credential = account.Credential;
         if (credential is not null && realm.Scheme != Uri.UriSchemeHttps && !RegistryAddress.IsLoopback(realm.Host))
         {
-            throw new RegistryException(PullError.Denied, $"{RegistryAddress.Shown(realm)} asks for the password of {credential} without TLS, which is refused");
+            throw new RegistryException(PullError.Denied, $"{RegistryAddress.Shown(realm)} asks for {credential.Shown} without TLS, which is refused");
         }
 
-        AuthenticationHeaderValue? basic = credential is null ? null : new AuthenticationHeaderValue("Basic", credential.Encoded);
-        var asked = new Asked(Address(realm, service, scope), null, 0, basic);
-        var attempts = new Attempts($"token for {scope}", options, retries);
+        var ways = new Queue<Func<Asked>>();
+        ways.Enqueue(credential?.IdentityToken is null ? () => ByGet(realm, service, scope, credential) : () => ByPost(realm, service, scope, credential));
+        if (credential is not null)
+        {
+            ways.Enqueue(credential.IdentityToken is null ? () => ByPost(realm, service, scope, credential) : () => ByGet(realm, service, scope, credential));
+        }
+
+        var attempts = new Attempts(scope.Length == 0 ? "token" : $"token for {scope}", options, retries);
         while (true)
         {
             try
             {
-                using Answer answer = await exchange.GetAsync(asked, token);
+                using Answer answer = await exchange.SendAsync(ways.Peek()(), token);
                 await using var body = new ResponseBody(answer.Response, answer.Address, options);
-                return answer.Status == HttpStatusCode.OK
-                    ? Read(await BoundedRead.AllAsync(body, MaximumAnswer, RegistryAddress.Shown(realm), token), realm)
-                    : throw Refusal(await Refused.OfAsync(answer, body, credential, options.Clock, token));
+                if (answer.Status == HttpStatusCode.OK)
+                {
+                    return Read(answer, await BoundedRead.AllAsync(body, MaximumAnswer, RegistryAddress.Shown(realm), token), realm, credential);
+                }
+
+                if (answer.Status is HttpStatusCode.NotFound or HttpStatusCode.MethodNotAllowed && ways.Count > 1)
+                {
+                    ways.Dequeue();
+                    continue;
+                }
+
+                throw Refusal(await Refused.OfAsync(answer, body, account, options.Clock, token));
             }
             catch (RegistryException failure)
             {
@@ -48,8 +72,11 @@ internal sealed class TokenSource(Exchange exchange, RegistryOptions options, IP
         }
     }
 
-    private static Uri Address(Uri realm, string? service, string scope)
+    private static Asked ByGet(Uri realm, string? service, string scope, Credential? credential)
     {
+        Credential? basic = credential is { IdentityToken: { } identity, Password.Length: 0 }
+            ? new Credential(credential.Username.Length > 0 ? credential.Username : Credential.IdentityTokenUser, identity)
+            : credential;
         var query = new List<string>();
         if (realm.Query.Length > 1)
         {
@@ -62,10 +89,39 @@ internal sealed class TokenSource(Exchange exchange, RegistryOptions options, IP
         }
 
         query.AddRange(scope.Split(' ', StringSplitOptions.RemoveEmptyEntries).Select(one => $"scope={Uri.EscapeDataString(one)}"));
-        return new UriBuilder(realm) { Query = string.Join('&', query) }.Uri;
+        Uri address = new UriBuilder(realm) { Query = string.Join('&', query) }.Uri;
+        return new Asked(address, null, 0, basic is null ? null : new AuthenticationHeaderValue("Basic", basic.Encoded));
     }
 
-    private Token Read(byte[] content, Uri realm)
+    private Asked ByPost(Uri realm, string? service, string scope, Credential credential)
+    {
+        var form = new Dictionary<string, string> { ["client_id"] = ClientId };
+        if (service is not null)
+        {
+            form["service"] = service;
+        }
+
+        if (scope.Length > 0)
+        {
+            form["scope"] = scope;
+        }
+
+        if (credential.IdentityToken is { } identity)
+        {
+            form["grant_type"] = "refresh_token";
+            form["refresh_token"] = renewed.GetValueOrDefault(identity, identity);
+        }
+        else
+        {
+            form["grant_type"] = "password";
+            form["username"] = credential.Username;
+            form["password"] = credential.Password;
+        }
+
+        return new Asked(realm, null, 0, null) { Form = form };
+    }
+
+    private Token Read(Answer answer, byte[] content, Uri realm, Credential? credential)
     {
         TokenDocument? document;
         try
@@ -78,16 +134,37 @@ internal sealed class TokenSource(Exchange exchange, RegistryOptions options, IP
         }
 
         string? value = document?.Token is { Length: > 0 } token ? token : document?.AccessToken;
-        if (string.IsNullOrEmpty(value) || value.Any(c => c is <= ' ' or > '~'))
+        if (document is null || string.IsNullOrEmpty(value) || value.Any(c => c is <= ' ' or > '~'))
         {
             throw new RegistryException(PullError.Unavailable, $"{RegistryAddress.Shown(realm)} answered without a usable token");
         }
 
-        return new Token(new AuthenticationHeaderValue("Bearer", value), document?.ExpiresIn is > 0 and < 1e9 and var seconds ? End(seconds) : null);
+        if (credential?.IdentityToken is { } identity && document.RefreshToken is { Length: > 0 } next)
+        {
+            renewed[identity] = next;
+        }
+
+        return new Token(new AuthenticationHeaderValue("Bearer", value), End(answer, document));
     }
 
-    // Renewed a little early, so that it does not end under way; by our own clock, for the server's may differ.
-    private DateTimeOffset End(double seconds) => options.Clock.GetUtcNow() + TimeSpan.FromSeconds(seconds - Math.Min(10, seconds / 10));
+    // By our own clock, for the server's may differ; its own two times tell how old the token was when it came. Renewed a little early, so that it
+    // does not end under way.
+    private DateTimeOffset? End(Answer answer, TokenDocument document)
+    {
+        if (document.ExpiresIn is not (> 0 and < 1e9) || document.ExpiresIn is not { } seconds)
+        {
+            return null;
+        }
+
+        if (document.IssuedAt is { ValueKind: JsonValueKind.String } issuedAt
+            && issuedAt.TryGetDateTimeOffset(out DateTimeOffset issued)
+            && answer.Response.Headers.Date - issued is { } age && age > TimeSpan.Zero && age.TotalSeconds < seconds)
+        {
+            seconds -= age.TotalSeconds;
+        }
+
+        return options.Clock.GetUtcNow() + TimeSpan.FromSeconds(seconds - Math.Min(10, seconds / 10));
+    }
 
     // To a puller any refusal here means: not with these credentials. Only what passes keeps its own meaning.
     private static RegistryException Refusal(RegistryException refused) => refused.IsTransient

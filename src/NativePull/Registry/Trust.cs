@@ -8,7 +8,8 @@ namespace NativePull.Registry;
 
 /// <summary>
 /// Which servers are believed: chains to our own roots and to no others, without asking the network about them. Roots are those
-/// of the CA file, else of the first root file that has any, else the ones built in.
+/// of the CA file, else of the first root file that has any and of the root directories, else the ones built in; besides, for one registry, what
+/// the machine keeps for it.
 /// </summary>
 internal sealed class Trust
 {
@@ -17,41 +18,46 @@ internal sealed class Trust
 
     private readonly X509Certificate2Collection roots;
     private readonly string source;
+    private readonly bool insecure;
+    private readonly SslStreamCertificateContext? identity;
 
-    private Trust(X509Certificate2Collection roots, string source)
+    private Trust(X509Certificate2Collection roots, string source, bool insecure, SslStreamCertificateContext? identity)
     {
         this.roots = roots;
         this.source = source;
+        this.insecure = insecure;
+        this.identity = identity;
     }
 
-    internal bool UsesEmbeddedRoots => source == EmbeddedRoots;
+    internal bool UsesEmbeddedRoots => source.StartsWith(EmbeddedRoots, StringComparison.Ordinal);
 
     /// <exception cref="PullException">TlsOther: the CA file cannot be read, or has no certificate or a broken one.</exception>
     internal static Trust Load(RegistryOptions options)
     {
         if (options.InsecureSkipTlsVerify)
         {
-            return new Trust([], "");
+            return new Trust([], "", insecure: true, null);
         }
 
         if (options.CaFile is { } caFile)
         {
-            return new Trust(OfCaFile(caFile), caFile);
+            return new Trust(OfCaFile(caFile), caFile, insecure: false, null);
         }
 
-        foreach (string file in options.RootFiles)
-        {
-            if (TryRead(file, out X509Certificate2Collection found))
-            {
-                return new Trust(found, file);
-            }
-        }
-
-        return new Trust(BuiltIn(), EmbeddedRoots);
+        (X509Certificate2Collection found, string source) = OfMachine(options);
+        return found.Count > 0 ? new Trust(found, source, insecure: false, null)
+            : options.RootsAreNamed ? throw new PullException(PullError.TlsOther, $"{string.Join(" and ", options.RootFiles.Concat(options.RootDirectories))}: no certificate to trust in it")
+            : new Trust(BuiltIn(), EmbeddedRoots, insecure: false, null);
     }
 
+    /// <summary>The same, and besides what is kept for one registry.</summary>
+    /// <param name="from">Where the authorities are.</param>
+    /// <param name="who">The client certificate; null: as before.</param>
+    internal Trust With(X509Certificate2Collection authorities, string from, SslStreamCertificateContext? who) =>
+        new([.. roots, .. authorities], authorities.Count > 0 ? $"{source} or {from}" : source, insecure, who ?? identity);
+
     /// <summary>How to speak TLS with these roots. The options must be given to one handler only.</summary>
-    internal SslClientAuthenticationOptions Options(bool insecure)
+    internal SslClientAuthenticationOptions Options()
     {
         var policy = new X509ChainPolicy
         {
@@ -65,6 +71,7 @@ internal sealed class Trust
         {
             EnabledSslProtocols = System.Security.Authentication.SslProtocols.Tls12 | System.Security.Authentication.SslProtocols.Tls13,
             CertificateChainPolicy = policy,
+            ClientCertificateContext = identity,
             RemoteCertificateValidationCallback = (connection, certificate, chain, errors) =>
                 insecure || errors == SslPolicyErrors.None
                     ? true
@@ -83,7 +90,7 @@ internal sealed class Trust
         X509ChainStatusFlags status = chain?.ChainStatus.Aggregate(X509ChainStatusFlags.NoError, (all, one) => all | one.Status) ?? X509ChainStatusFlags.NoError;
         if ((status & (X509ChainStatusFlags.UntrustedRoot | X509ChainStatusFlags.PartialChain)) != 0)
         {
-            string roots = UsesEmbeddedRoots ? "the built-in roots" : source;
+            string roots = source.Replace(EmbeddedRoots, "the built-in roots", StringComparison.Ordinal);
             return new PullException(PullError.TlsUnknownIssuer, $"{host}: the certificate's issuer is not trusted: {certificate.Issuer} is not below {roots}");
         }
 
@@ -120,11 +127,11 @@ internal sealed class Trust
             : string.Join(", ", names.EnumerateDnsNames().Concat(names.EnumerateIPAddresses().Select(address => address.ToString())));
     }
 
-    private static X509Certificate2Collection OfCaFile(string file)
+    internal static X509Certificate2Collection OfCaFile(string file)
     {
         try
         {
-            X509Certificate2Collection found = Certificates(File.ReadAllText(file), skipBroken: false);
+            X509Certificate2Collection found = PemFile.Certificates(File.ReadAllText(file), skipBroken: false);
             return found.Count > 0 ? found : throw new PullException(PullError.TlsOther, $"{file}: no PEM certificate in it");
         }
         catch (Exception unreadable) when (unreadable is IOException or UnauthorizedAccessException or CryptographicException)
@@ -133,13 +140,45 @@ internal sealed class Trust
         }
     }
 
+    // As Go's programs do: the first bundle that has any, and the directories where they are named or there is no bundle.
+    private static (X509Certificate2Collection Found, string Source) OfMachine(RegistryOptions options)
+    {
+        var sources = new List<string>();
+        X509Certificate2Collection all = [];
+        foreach (string file in options.RootFiles)
+        {
+            if (TryRead(file, out all))
+            {
+                sources.Add(file);
+                break;
+            }
+        }
+
+        if (all.Count == 0 || options.RootsAreNamed)
+        {
+            var known = all.Select(one => one.Thumbprint).ToHashSet();
+            foreach (string directory in options.RootDirectories.Where(Directory.Exists))
+            {
+                // the same certificate is there under several names: its own, its hash
+                sources.Add(directory);
+                foreach (string file in Directory.EnumerateFiles(directory))
+                {
+                    _ = TryRead(file, out X509Certificate2Collection found);
+                    all.AddRange(found.Where(one => known.Add(one.Thumbprint)).ToArray());
+                }
+            }
+        }
+
+        return (all, string.Join(" or ", sources));
+    }
+
     private static bool TryRead(string file, out X509Certificate2Collection found)
     {
         try
         {
-            found = Certificates(File.ReadAllText(file), skipBroken: true);
+            found = PemFile.Certificates(File.ReadAllText(file), skipBroken: true);
         }
-        catch (Exception unreadable) when (unreadable is IOException or UnauthorizedAccessException)
+        catch (Exception unreadable) when (unreadable is IOException or UnauthorizedAccessException or FormatException)
         {
             found = []; // only a candidate: the next one is asked
         }
@@ -157,30 +196,6 @@ internal sealed class Trust
         }
 
         using var text = new StreamReader(new GZipStream(resource, CompressionMode.Decompress), Encoding.ASCII);
-        return Certificates(text.ReadToEnd(), skipBroken: false);
-    }
-
-    private static X509Certificate2Collection Certificates(ReadOnlySpan<char> pem, bool skipBroken)
-    {
-        var found = new X509Certificate2Collection();
-        while (PemEncoding.TryFind(pem, out PemFields fields))
-        {
-            if (pem[fields.Label].SequenceEqual("CERTIFICATE"))
-            {
-                byte[] der = Convert.FromBase64String(pem[fields.Base64Data].ToString());
-                try
-                {
-                    found.Add(X509CertificateLoader.LoadCertificate(der));
-                }
-                catch (CryptographicException) when (skipBroken)
-                {
-                    // one root of a system bundle that this OpenSSL cannot read does not make the others worse
-                }
-            }
-
-            pem = pem[fields.Location.End..];
-        }
-
-        return found;
+        return PemFile.Certificates(text.ReadToEnd(), skipBroken: false);
     }
 }

@@ -13,7 +13,7 @@ internal sealed class PartRestartedException() : IOException("the part was begun
 /// A blob being written. Bytes are appended, hashed, and only then shown to followers; disposing without <see cref="Commit"/> keeps the part for
 /// the next run. The part's lock is held until the end.
 /// </summary>
-internal sealed class BlobIngest : IDisposable
+internal sealed partial class BlobIngest : IDisposable
 {
     private const int BufferSize = 256 * 1024;
 
@@ -66,11 +66,12 @@ internal sealed class BlobIngest : IDisposable
     {
         lock (gate)
         {
-            if (offset == 0)
+            if (offset == 0 && record is null)
             {
                 return;
             }
 
+            DropRecord();
             RandomAccess.SetLength(part, 0);
             _ = hash.GetHashAndReset();
             generation++;
@@ -105,6 +106,8 @@ internal sealed class BlobIngest : IDisposable
             RandomAccess.FlushToDisk(part);
         }
 
+        // it is all there and hashed: without the record the length says so, which holds for a crash between the two as well
+        DropRecord();
         Libc.Rename(path, layout.Blob(blob.Digest));
         if (options.Sync)
         {
@@ -133,9 +136,11 @@ internal sealed class BlobIngest : IDisposable
         if (isEmpty)
         {
             // an empty part is worth nothing; still under its lock, so nobody else can have begun with it
+            DropRecord();
             File.Delete(path);
         }
 
+        record?.Dispose();
         // closing gives the lock back, though followers may still have the file open
         part.Dispose();
         hash.Dispose();
@@ -144,16 +149,19 @@ internal sealed class BlobIngest : IDisposable
     /// <summary>Hashes what an earlier run left; more than the blob can have is thrown away.</summary>
     internal async Task HashKeptAsync(CancellationToken token)
     {
-        long kept = RandomAccess.GetLength(part);
-        if (kept > blob.Size)
+        if (RandomAccess.GetLength(part) > blob.Size)
         {
             RandomAccess.SetLength(part, 0);
-            kept = 0;
         }
 
-        if (kept > 0)
+        if (RandomAccess.GetLength(part) == 0)
         {
-            await Task.Factory.StartNew(() => HashTo(kept, token), token, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+            // a record without its part: somebody removed that one alone
+            File.Delete(layout.PartRecord(blob.Digest));
+        }
+        else
+        {
+            await Task.Factory.StartNew(() => HashTo(LoadRecord(token), token), token, TaskCreationOptions.LongRunning, TaskScheduler.Default);
         }
     }
 

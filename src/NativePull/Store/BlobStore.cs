@@ -16,6 +16,9 @@ internal sealed class BlobStore(StoreLayout layout, StoreOptions options)
         return file.Exists && file.Length == blob.Size;
     }
 
+    /// <summary>Of a blob whose size is not known.</summary>
+    internal bool Has(Digest digest) => File.Exists(layout.Blob(digest));
+
     /// <summary>Its bytes; the caller disposes.</summary>
     /// <exception cref="PullException">NotInStore.</exception>
     internal Stream Open(Digest digest) => new FileStream(
@@ -64,7 +67,7 @@ internal sealed class BlobStore(StoreLayout layout, StoreOptions options)
     internal async Task<BlobIngest?> BeginAsync(Descriptor blob, CancellationToken token)
     {
         string path = layout.Part(blob.Digest);
-        LockWait wait = new(options, $"the part of {blob.Digest}", () => Length(path));
+        LockWait wait = new(options, $"the part of {blob.Digest}", () => ProgressOf(path));
         while (!Contains(blob))
         {
             SafeFileHandle? part = TryOpenPart(path);
@@ -130,10 +133,11 @@ internal sealed class BlobStore(StoreLayout layout, StoreOptions options)
         return content;
     }
 
-    private static long Length(string path)
+    // A part with holes grows inside: its length need not change, its time does.
+    private static long ProgressOf(string path)
     {
         FileInfo file = new(path);
-        return file.Exists ? file.Length : -1;
+        return file.Exists ? file.Length + file.LastWriteTimeUtc.Ticks : -1;
     }
 
     private static string Text(long number) => number.ToString(CultureInfo.InvariantCulture);

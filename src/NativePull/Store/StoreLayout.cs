@@ -26,6 +26,9 @@ internal sealed record StoreLayout(string Root)
 
     internal string Part(Digest digest) => Path.Combine(Parts, $"{digest.Algorithm}-{digest.Hex}");
 
+    /// <summary>Which stretches of the part are held, while it has holes.</summary>
+    internal string PartRecord(Digest digest) => Part(digest) + ".ranges";
+
     /// <param name="variant">Lower-case words joined by dashes; empty for a layer extracted under the strictest policies.</param>
     internal string Layer(ChainId chain, string variant) =>
         Path.Combine(Layers, chain.Value.Algorithm, variant.Length == 0 ? chain.Value.Hex : $"{chain.Value.Hex}-{variant}");

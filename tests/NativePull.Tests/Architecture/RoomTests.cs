@@ -11,11 +11,11 @@ public sealed partial class RoomTests
         ["Oci"] = [],
         ["Native"] = [],
         ["IO"] = ["Oci"],
-        ["Registry"] = ["IO", "Oci"],
+        ["Registry"] = ["IO", "Native", "Oci"],
         ["Store"] = ["IO", "Native", "Oci"],
         ["Layers"] = ["IO", "Native", "Oci"],
         ["Pull"] = ["Registry", "Store", "Layers", "IO", "Oci"],
-        ["Cli"] = ["Pull", "Registry", "Store", "Layers", "IO", "Oci"],
+        ["Cli"] = ["Pull", "Registry", "Store", "Layers", "IO", "Native", "Oci"],
     };
 
     public static TheoryData<string> Rooms => [.. Allowed.Keys];

@@ -38,7 +38,7 @@ public static class Binary
         return await FinishAsync(process);
     }
 
-    public static Process Start(IReadOnlyDictionary<string, string>? environment, string program, IEnumerable<string> arguments, bool keepEnvironment = false)
+    public static Process Start(IReadOnlyDictionary<string, string>? environment, string program, IEnumerable<string> arguments, bool keepEnvironment = false, string input = "")
     {
         Assert.True(program != File || System.IO.File.Exists(File), $"{File} is missing: run scripts/build.sh");
         ProcessStartInfo start = new(program, arguments) { RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true };
@@ -54,7 +54,9 @@ public static class Binary
             start.Environment[name] = value;
         }
 
+        start.StandardInputEncoding = new UTF8Encoding(encoderShouldEmitUTF8Identifier: false);
         Process process = Process.Start(start)!;
+        process.StandardInput.Write(input);
         process.StandardInput.Close();
         return process;
     }

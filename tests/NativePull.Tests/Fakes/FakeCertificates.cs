@@ -44,6 +44,27 @@ internal sealed class FakeCertificates : IDisposable
         return SslStreamCertificateContext.Create(signed.CopyWithPrivateKey(own), null, offline: true);
     }
 
+    /// <summary>For clients: certificate and key in PEM.</summary>
+    /// <param name="form">Of the key: "PKCS#8", "PKCS#1" (then it is RSA) or "EC".</param>
+    internal (string Certificate, string Key) IssueClient(string form)
+    {
+        using RSA? rsa = form == "EC" ? null : RSA.Create(2048);
+        using ECDsa? curve = form == "EC" ? ECDsa.Create(ECCurve.NamedCurves.nistP256) : null;
+        CertificateRequest request = rsa is null
+            ? new CertificateRequest("CN=fake client", curve!, HashAlgorithmName.SHA256)
+            : new CertificateRequest("CN=fake client", rsa, HashAlgorithmName.SHA256, RSASignaturePadding.Pkcs1);
+        using X509Certificate2 signed = request.Create(
+            root.SubjectName, X509SignatureGenerator.CreateForECDsa(key), DateTimeOffset.UtcNow.AddDays(-1), DateTimeOffset.UtcNow.AddDays(30), RandomNumberGenerator.GetBytes(8));
+        string pem = form switch
+        {
+            "PKCS#1" => rsa!.ExportRSAPrivateKeyPem(),
+            "EC" => curve!.ExportECPrivateKeyPem(),
+            "encrypted" => rsa!.ExportEncryptedPkcs8PrivateKeyPem("x", new PbeParameters(PbeEncryptionAlgorithm.Aes128Cbc, HashAlgorithmName.SHA256, 1000)),
+            _ => rsa!.ExportPkcs8PrivateKeyPem(),
+        };
+        return (signed.ExportCertificatePem(), pem);
+    }
+
     public void Dispose()
     {
         root.Dispose();

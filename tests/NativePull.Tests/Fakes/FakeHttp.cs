@@ -16,6 +16,9 @@ internal sealed record SeenRequest(string Server, string Method, string Path, IR
     /// <summary>Of the body.</summary>
     internal long BytesSent { get => Interlocked.Read(ref bytesSent); set => Interlocked.Exchange(ref bytesSent, value); }
 
+    /// <summary>Of a POST.</summary>
+    internal string Body { get; init; } = "";
+
     internal string? this[string header] => Headers.GetValueOrDefault(header);
 
     public override string ToString() => $"{Server} {Method} {Path} {this["Range"]} -> {Status}, {BytesSent} bytes";
@@ -25,6 +28,9 @@ internal sealed record SeenRequest(string Server, string Method, string Path, IR
 internal sealed record FakeAnswer(int Status, FakeContent Content)
 {
     internal long From { get; init; }
+
+    /// <summary>The offset of the first byte left out; null: none is.</summary>
+    internal long? End { get; init; }
 
     internal Dictionary<string, string> Headers { get; init; } = new(StringComparer.OrdinalIgnoreCase);
 
@@ -61,6 +67,17 @@ internal sealed class FakeHttp : IAsyncDisposable
 
     internal string Url => $"{(certificate is null ? "http" : "https")}://{Address}";
 
+    /// <summary>Clients must show a certificate of this issuer; null: none is asked for.</summary>
+    internal string? ClientIssuer { get; init; }
+
+    /// <summary>But those without one are served as well.</summary>
+    internal bool LetsEveryoneIn { get; init; }
+
+    private bool AsksClients => ClientIssuer is not null;
+
+    /// <summary>Subjects of the certificates that clients showed.</summary>
+    internal List<string> ClientsSeen { get; } = [];
+
     /// <summary>A plain server that is spoken to in TLS says nothing, instead of 400.</summary>
     internal bool IsSilentToTls { get; init; }
 
@@ -71,6 +88,16 @@ internal sealed class FakeHttp : IAsyncDisposable
         listener.Dispose();
         await Task.WhenAll(connections);
         stopping.Dispose();
+    }
+
+    private bool Shown(System.Security.Cryptography.X509Certificates.X509Certificate? certificate)
+    {
+        lock (ClientsSeen)
+        {
+            ClientsSeen.Add(certificate?.Subject ?? "");
+        }
+
+        return !AsksClients || LetsEveryoneIn || certificate?.Issuer == ClientIssuer;
     }
 
     private async Task AcceptAsync()
@@ -99,7 +126,14 @@ internal sealed class FakeHttp : IAsyncDisposable
                 if (certificate is not null)
                 {
                     var tls = new SslStream(stream);
-                    await tls.AuthenticateAsServerAsync(new SslServerAuthenticationOptions { ServerCertificateContext = certificate }, stopping.Token);
+                    await tls.AuthenticateAsServerAsync(
+                        new SslServerAuthenticationOptions
+                        {
+                            ServerCertificateContext = certificate,
+                            ClientCertificateRequired = AsksClients,
+                            RemoteCertificateValidationCallback = (_, shown, _, _) => Shown(shown),
+                        },
+                        stopping.Token);
                     stream = tls;
                 }
 
@@ -176,7 +210,9 @@ internal sealed class FakeHttp : IAsyncDisposable
             headers[line[..colon]] = line[(colon + 1)..].Trim();
         }
 
-        return new SeenRequest(name, first[0], first[1], headers, number);
+        byte[] body = new byte[int.Parse(headers.GetValueOrDefault("Content-Length", "0"), CultureInfo.InvariantCulture)];
+        await stream.ReadExactlyAsync(body, stopping.Token);
+        return new SeenRequest(name, first[0], first[1], headers, number) { Body = Encoding.UTF8.GetString(body) };
     }
 
     private async Task RefuseTlsAsync(Stream stream)
@@ -193,7 +229,7 @@ internal sealed class FakeHttp : IAsyncDisposable
     private async Task<bool> WriteAsync(Stream stream, SeenRequest request, FakeAnswer given)
     {
         Fault fault = given.Fault;
-        long length = given.Content.Length - given.From + fault.ExtraBytes - fault.MissingBytes;
+        long length = (given.End ?? given.Content.Length) - given.From + fault.ExtraBytes - fault.MissingBytes;
         bool chunked = fault.Chunked || fault.MissingBytes > 0;
         given.Headers.TryAdd("Date", "Thu, 01 Jan 2026 00:00:00 GMT");
         if (chunked)

@@ -17,6 +17,15 @@ internal sealed record FakeAuth
 
     internal string Password { get; init; } = "";
 
+    /// <summary>What a POST of grant_type=refresh_token must bring; null: no such way in.</summary>
+    internal string? IdentityToken { get; init; }
+
+    /// <summary>Instead of an answer to a POST (404 and 405: the way is not known); null: it is answered.</summary>
+    internal int? PostStatus { get; init; }
+
+    /// <summary>Instead of an answer to a GET; null: it is answered.</summary>
+    internal int? GetStatus { get; init; }
+
     /// <summary>The WWW-Authenticate header; {realm} and {scope} are filled in.</summary>
     internal string Challenge { get; init; } = "Bearer realm=\"{realm}\",service=\"fake\",scope=\"{scope}\"";
 
@@ -52,6 +61,17 @@ internal sealed partial class FakeRegistry : IAsyncDisposable
 
     internal bool IsSilentToTls { get; init; }
 
+    /// <summary>The registry wants a client certificate of this issuer; its storage asks for one, and serves without.</summary>
+    internal string? ClientIssuer { get; init; }
+
+    internal IReadOnlyList<string> ClientsSeenByStorage => cdn!.ClientsSeen;
+
+    /// <summary>Of every repository.</summary>
+    internal string[] Tags { get; init; } = [];
+
+    /// <summary>The most a page has.</summary>
+    internal int TagPageSize { get; init; } = 1000;
+
     internal Faults Faults { get; } = new();
 
     /// <summary>"127.0.0.1:port": what references name.</summary>
@@ -77,9 +97,9 @@ internal sealed partial class FakeRegistry : IAsyncDisposable
 
     internal FakeRegistry Start()
     {
-        cdn = new FakeHttp("cdn", Certificate, request => Answer(request, StorageAnswer));
+        cdn = new FakeHttp("cdn", Certificate, request => Answer(request, StorageAnswer)) { ClientIssuer = HasStorage ? ClientIssuer : null, LetsEveryoneIn = true };
         tokenServer = new FakeHttp("token", Certificate, request => Answer(request, TokenAnswer));
-        registry = new FakeHttp("registry", Certificate, request => Answer(request, RegistryAnswer)) { IsSilentToTls = IsSilentToTls };
+        registry = new FakeHttp("registry", Certificate, request => Answer(request, RegistryAnswer)) { IsSilentToTls = IsSilentToTls, ClientIssuer = ClientIssuer };
         return this;
     }
 
@@ -144,7 +164,7 @@ internal sealed partial class FakeRegistry : IAsyncDisposable
 
     private FakeAnswer? Answer(SeenRequest request, Func<SeenRequest, Fault, FakeAnswer> due)
     {
-        Fault fault = Faults.Take($"{request.Server} {request.Path}", request["Range"] is not null) ?? new Fault();
+        Fault fault = Faults.Take($"{request.Server} {request.Path}", request["Range"]) ?? new Fault();
         lock (gate)
         {
             requests.Add(request);
@@ -166,8 +186,18 @@ internal sealed partial class FakeRegistry : IAsyncDisposable
         {
             string challenge = Auth!.IsBasic
                 ? "Basic realm=\"fake\""
-                : Auth.Challenge.Replace("{realm}", $"{TokenUrl}/token", StringComparison.Ordinal).Replace("{scope}", $"repository:{repository}:pull", StringComparison.Ordinal);
+                : Auth.Challenge.Replace("{realm}", $"{TokenUrl}/token", StringComparison.Ordinal).Replace("{scope}", repository.Length == 0 ? "" : $"repository:{repository}:pull", StringComparison.Ordinal);
             return Text(401, Error("UNAUTHORIZED", "authentication required"), ("WWW-Authenticate", challenge));
+        }
+
+        if (request.Path == "/v2/")
+        {
+            return Text(200, "{}");
+        }
+
+        if (request.Path.Contains("/tags/list", StringComparison.Ordinal))
+        {
+            return TagsAnswer(request);
         }
 
         string key = $"{repository}@{path.Groups["selector"].Value}";
@@ -193,6 +223,21 @@ internal sealed partial class FakeRegistry : IAsyncDisposable
             : Text(404, Error("BLOB_UNKNOWN", "blob unknown to registry"));
     }
 
+    // Sorted, at most n of them and at most TagPageSize; a Link while there are more.
+    private FakeAnswer TagsAnswer(SeenRequest request)
+    {
+        Dictionary<string, string> query = request.Path.Split('?')[^1].Split('&').Select(part => part.Split('=')).ToDictionary(part => part[0], part => part[^1]);
+        int size = Math.Min(TagPageSize, int.Parse(query.GetValueOrDefault("n", "1000"), CultureInfo.InvariantCulture));
+        string[] rest = [.. Tags.Order(StringComparer.Ordinal).Where(tag => string.CompareOrdinal(tag, query.GetValueOrDefault("last", "")) > 0)];
+        FakeAnswer answer = Text(200, $$"""{"name":"x","tags":[{{string.Join(',', rest.Take(size).Select(tag => $"\"{tag}\""))}}]}""");
+        if (rest.Length > size)
+        {
+            answer.Headers["Link"] = $"<{request.Path.Split('?')[0]}?last={rest[size - 1]}&n={size}>; rel=\"next\"";
+        }
+
+        return answer;
+    }
+
     private FakeAnswer StorageAnswer(SeenRequest request, Fault fault)
     {
         if (request["Authorization"] is not null)
@@ -207,7 +252,13 @@ internal sealed partial class FakeRegistry : IAsyncDisposable
 
     private FakeAnswer TokenAnswer(SeenRequest request, Fault fault)
     {
-        if (Auth is null || (Auth.User is not null && request["Authorization"] != Basic()))
+        bool isPost = request.Method == "POST";
+        if ((isPost ? Auth?.PostStatus : Auth?.GetStatus) is { } status)
+        {
+            return Text(status, "no such way in");
+        }
+
+        if (Auth is null || (isPost ? !IsLetInByPost(request) : (Auth.User is not null && request["Authorization"] != Basic())))
         {
             return Text(401, "{\"details\":\"incorrect username or password\"}");
         }
@@ -215,6 +266,14 @@ internal sealed partial class FakeRegistry : IAsyncDisposable
         string token = string.Create(CultureInfo.InvariantCulture, $"token-{++issued}");
         tokens.Add(token);
         return Text(200, Auth.TokenAnswer.Replace("{token}", token, StringComparison.Ordinal));
+    }
+
+    private bool IsLetInByPost(SeenRequest request)
+    {
+        Dictionary<string, string> form = request.Body.Split('&').Select(field => field.Split('=')).ToDictionary(field => field[0], field => Uri.UnescapeDataString(field[1].Replace('+', ' ')));
+        return form.GetValueOrDefault("grant_type") == "refresh_token"
+            ? Auth!.IdentityToken is not null && form.GetValueOrDefault("refresh_token") == Auth.IdentityToken
+            : form.GetValueOrDefault("username") == Auth!.User && form.GetValueOrDefault("password") == Auth.Password;
     }
 
     private bool IsLetIn(SeenRequest request) => Auth is null
@@ -233,12 +292,14 @@ internal sealed partial class FakeRegistry : IAsyncDisposable
         }
 
         long from = fault.RangeFrom ?? long.Parse(range.Groups[1].ValueSpan, CultureInfo.InvariantCulture);
+        long end = range.Groups[2].Length > 0 ? Math.Min(blob.Length, long.Parse(range.Groups[2].ValueSpan, CultureInfo.InvariantCulture) + 1) : blob.Length;
         return from >= blob.Length
             ? Text(416, "", ("Content-Range", $"bytes */{blob.Length}"))
             : new FakeAnswer(206, blob)
             {
                 From = from,
-                Headers = { ["Content-Range"] = fault.ContentRange ?? $"bytes {from}-{blob.Length - 1}/{blob.Length}" },
+                End = end,
+                Headers = { ["Content-Range"] = fault.ContentRange ?? $"bytes {from}-{end - 1}/{blob.Length}" },
             };
     }
 
@@ -255,9 +316,9 @@ internal sealed partial class FakeRegistry : IAsyncDisposable
 
     private static string Error(string code, string message) => $$"""{"errors":[{"code":"{{code}}","message":"{{message}}","detail":null}]}""";
 
-    [GeneratedRegex(@"^/v2/(?<repository>.+)/(?<kind>manifests|blobs)/(?<selector>[^/?]+)$")]
+    [GeneratedRegex(@"^/v2/(?<repository>.+)/(?<kind>manifests|blobs|tags)/(?<selector>[^/?]+)")]
     private static partial Regex ApiPath();
 
-    [GeneratedRegex(@"^bytes=([0-9]+)-$")]
+    [GeneratedRegex(@"^bytes=([0-9]+)-([0-9]*)$")]
     private static partial Regex Range();
 }

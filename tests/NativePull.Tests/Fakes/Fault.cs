@@ -6,6 +6,9 @@ internal sealed record Fault
     /// <summary>Only requests with a Range are met.</summary>
     internal bool OnlyRanges { get; init; }
 
+    /// <summary>Only requests for a stretch that ends before the blob does are met: those of lanes.</summary>
+    internal bool OnlyStretches { get; init; }
+
     /// <summary>Instead of the status due; its body is <see cref="Body"/>.</summary>
     internal int? Status { get; init; }
 
@@ -96,11 +99,11 @@ internal sealed class Faults
         }
     }
 
-    internal Fault? Take(string place, bool hasRange)
+    internal Fault? Take(string place, string? range)
     {
         lock (coming)
         {
-            int index = coming.FindIndex(entry => entry.Left > 0 && (hasRange || !entry.Fault.OnlyRanges) && place.Contains(entry.Place, StringComparison.Ordinal));
+            int index = coming.FindIndex(entry => entry.Left > 0 && (range is not null || !entry.Fault.OnlyRanges) && (range?.EndsWith('-') == false || !entry.Fault.OnlyStretches) && place.Contains(entry.Place, StringComparison.Ordinal));
             if (index < 0)
             {
                 return null;

@@ -143,7 +143,7 @@ public sealed class AuthTests
     [Fact]
     public async Task Credentials_go_to_the_realm_and_only_the_token_to_the_registry()
     {
-        await using RegistryHarness it = Ready(new FakeAuth { User = "ann", Password = "pä:ss" }, new BasicCredential("ann", "pä:ss"));
+        await using RegistryHarness it = Ready(new FakeAuth { User = "ann", Password = "pä:ss" }, new Credential("ann", "pä:ss"));
 
         await it.ManifestAsync();
 
@@ -156,7 +156,7 @@ public sealed class AuthTests
     [InlineData("wrong", "the credentials of user ann were sent")]
     public async Task A_realm_that_refuses_is_unauthorized_and_keeps_its_words(string? password, string who)
     {
-        await using RegistryHarness it = Ready(new FakeAuth { User = "ann", Password = "right" }, password is null ? null : new BasicCredential("ann", password));
+        await using RegistryHarness it = Ready(new FakeAuth { User = "ann", Password = "right" }, password is null ? null : new Credential("ann", password));
 
         RegistryException failure = await RegistryHarness.FailureAsync(() => it.ManifestAsync());
 
@@ -220,7 +220,7 @@ public sealed class AuthTests
     [Fact]
     public async Task Basic_is_answered_with_the_credentials_from_then_on_at_once()
     {
-        await using RegistryHarness it = Ready(new FakeAuth { IsBasic = true, User = "ann", Password = "right" }, new BasicCredential("ann", "right"));
+        await using RegistryHarness it = Ready(new FakeAuth { IsBasic = true, User = "ann", Password = "right" }, new Credential("ann", "right"));
 
         await it.ManifestAsync();
         await it.ManifestAsync();
@@ -233,10 +233,118 @@ public sealed class AuthTests
     [InlineData("wrong")]
     public async Task Basic_without_the_right_credentials_is_unauthorized(string? password)
     {
-        await using RegistryHarness it = Ready(new FakeAuth { IsBasic = true, User = "ann", Password = "right" }, password is null ? null : new BasicCredential("ann", password));
+        await using RegistryHarness it = Ready(new FakeAuth { IsBasic = true, User = "ann", Password = "right" }, password is null ? null : new Credential("ann", password));
 
         Assert.Equal(PullError.Unauthorized, (await RegistryHarness.FailureAsync(() => it.ManifestAsync())).Reason);
         Assert.True(it.Fake.Requests.Count <= 2);
+    }
+
+    [Fact]
+    public async Task An_identity_token_goes_to_the_realm_in_a_POST_and_nowhere_else()
+    {
+        await using RegistryHarness it = Ready(new FakeAuth { User = "ann", IdentityToken = "refresh-me" }, Credential.OfUser("<token>", "refresh-me"));
+
+        await it.ManifestAsync();
+
+        SeenRequest asked = Assert.Single(it.Fake.RequestsOf("token"));
+        Assert.Equal("POST", asked.Method);
+        Assert.Equal("/token", asked.Path);
+        Assert.Null(asked["Authorization"]);
+        Assert.Equal("client_id=nativepull&service=fake&scope=repository%3Ateam%2Fapp%3Apull&grant_type=refresh_token&refresh_token=refresh-me", asked.Body);
+        Assert.All(it.Fake.RequestsOf("registry").Skip(1), request => Assert.Equal("Bearer token-1", request["Authorization"]));
+    }
+
+    [Fact]
+    public async Task A_realm_that_gives_a_new_identity_token_gets_that_one_next()
+    {
+        await using RegistryHarness it = Ready(
+            new FakeAuth { User = "ann", IdentityToken = "first", TokenAnswer = """{"access_token":"{token}","refresh_token":"second"}""" }, Credential.OfUser("<token>", "first"));
+        await it.ManifestAsync();
+        it.Fake.ExpireTokens();
+
+        await RegistryHarness.FailureAsync(() => it.ManifestAsync());
+
+        Assert.EndsWith("refresh_token=second", it.Fake.RequestsOf("token")[1].Body, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData(404)]
+    [InlineData(405)]
+    public async Task A_realm_that_knows_one_way_only_is_asked_in_that_way(int status)
+    {
+        await using RegistryHarness byGet = Ready(
+            new FakeAuth { User = "<token>", Password = "identity", PostStatus = status }, Credential.OfUser("<token>", "identity"));
+        await using RegistryHarness byPost = Ready(new FakeAuth { User = "ann", Password = "p&=ä", GetStatus = status }, new Credential("ann", "p&=ä"));
+
+        await byGet.ManifestAsync();
+        await byPost.ManifestAsync();
+
+        Assert.Equal(["POST", "GET"], byGet.Fake.RequestsOf("token").Select(request => request.Method));
+        Assert.Equal(["GET", "POST"], byPost.Fake.RequestsOf("token").Select(request => request.Method));
+    }
+
+    [Fact]
+    public async Task An_identity_token_is_not_carried_along_a_redirect()
+    {
+        await using RegistryHarness it = Ready(new FakeAuth { User = "ann", IdentityToken = "refresh-me" }, Credential.OfUser("<token>", "refresh-me"));
+        it.Fake.Faults.On("token ", new Fault { RedirectTo = it.Fake.StorageUrl + "/thief" });
+
+        RegistryException failure = await RegistryHarness.FailureAsync(() => it.ManifestAsync());
+
+        Assert.Contains("not sent after it", failure.Message, StringComparison.Ordinal);
+        Assert.Empty(it.Fake.RequestsOf("cdn"));
+    }
+
+    [Fact]
+    public async Task A_password_is_not_carried_along_a_redirect_of_the_realm_to_another_host()
+    {
+        await using RegistryHarness it = Ready(new FakeAuth { User = "ann", Password = "right", PostStatus = 404 }, new Credential("ann", "right"));
+        it.Fake.Faults.On("token ", new Fault { RedirectTo = it.Fake.StorageUrl + "/data/thief" });
+
+        await RegistryHarness.FailureAsync(() => it.ManifestAsync());
+
+        Assert.Null(Assert.Single(it.Fake.RequestsOf("cdn"))["Authorization"]);
+    }
+
+    [Fact]
+    public async Task A_registry_token_is_sent_to_the_registry_itself_and_no_realm_is_asked()
+    {
+        await using RegistryHarness it = Ready(new FakeAuth(), Credential.OfRegistryToken("mine"));
+
+        RegistryException failure = await RegistryHarness.FailureAsync(() => it.ManifestAsync());
+
+        Assert.Equal([null, "Bearer mine"], it.Fake.Requests.Select(request => request["Authorization"]));
+        Assert.Equal(PullError.Unauthorized, failure.Reason);
+        Assert.Contains("a registry token was sent", failure.Message, StringComparison.Ordinal);
+        Assert.DoesNotContain("mine", failure.Sentence, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("2025-12-31T23:59:00Z", 231, 2)]
+    [InlineData("2025-12-31T23:59:00Z", 229, 1)]
+    [InlineData("2026-01-01T01:00:00.123456789Z", 289, 1)]
+    [InlineData("yesterday", 289, 1)]
+    public async Task A_token_that_was_old_when_it_came_ends_sooner(string issuedAt, int seconds, int tokens)
+    {
+        // the fake's Date is 2026-01-01T00:00:00Z
+        await using RegistryHarness it = Ready(new FakeAuth { TokenAnswer = $$"""{"token":"{token}","expires_in":300,"issued_at":"{{issuedAt}}"}""" });
+        await it.ManifestAsync();
+        it.Time.Advance(TimeSpan.FromSeconds(seconds));
+
+        await it.ManifestAsync();
+
+        Assert.Equal(tokens, it.Fake.RequestsOf("token").Count);
+    }
+
+    [Fact]
+    public async Task Signing_in_alone_asks_for_no_scope_and_tells_whether_it_was_asked()
+    {
+        await using RegistryHarness it = Ready(new FakeAuth { User = "ann", Password = "right" }, new Credential("ann", "right"));
+        await using var open = new RegistryHarness();
+
+        Assert.True(await it.Client.SignInAsync(RegistryHarness.Token));
+        Assert.False(await open.Client.SignInAsync(RegistryHarness.Token));
+        Assert.Equal("/token?service=fake", Assert.Single(it.Fake.RequestsOf("token")).Path);
     }
 
     [Theory]
@@ -257,7 +365,7 @@ public sealed class AuthTests
     [Fact]
     public async Task A_password_is_not_sent_to_a_realm_without_TLS()
     {
-        await using RegistryHarness it = Ready(new FakeAuth { Challenge = "Bearer realm=\"http://192.0.2.1/token\"" }, new BasicCredential("ann", "right"));
+        await using RegistryHarness it = Ready(new FakeAuth { Challenge = "Bearer realm=\"http://192.0.2.1/token\"" }, new Credential("ann", "right"));
 
         RegistryException failure = await RegistryHarness.FailureAsync(() => it.ManifestAsync());
 
@@ -265,7 +373,7 @@ public sealed class AuthTests
         Assert.Contains("without TLS", failure.Message, StringComparison.Ordinal);
     }
 
-    private static RegistryHarness Ready(FakeAuth auth, BasicCredential? credential = null)
+    private static RegistryHarness Ready(FakeAuth auth, Credential? credential = null)
     {
         var it = new RegistryHarness(
             new FakeRegistry { Auth = auth },

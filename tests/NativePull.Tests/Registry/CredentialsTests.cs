@@ -45,24 +45,27 @@ public sealed class CredentialsTests : IDisposable
 
     [Theory]
     [MemberData(nameof(Entries))]
-    public void An_entry_is_found(string file, string registry, string repository, string? expected)
+    public async Task An_entry_is_found(string file, string registry, string repository, string? expected)
     {
-        BasicCredential? found = Credentials.FromFiles([new AuthFile(Write("a.json", file), true)]).Find(registry, repository);
+        Credential? found = await FindAsync(Credentials.FromFiles([new AuthFile(Write("a.json", file), true)]), registry, repository);
 
         Assert.Equal(expected, found is null ? null : $"{found.Username}:{found.Password}");
     }
 
     [Fact]
-    public void The_longest_key_wins_whatever_the_order()
+    public async Task The_longest_key_wins_whatever_the_order()
     {
         string file = Write("a.json", """{"auths":{"h":{"auth":"b25lOjE="},"h/a/b":{"auth":"dGhyZWU6Mw=="},"h/a":{"auth":"dHdvOjI="}}}""");
         var credentials = Credentials.FromFiles([new AuthFile(file, true)]);
 
-        Assert.Equal(["three", "three", "two", "one"], new[] { "a/b", "a/b/c", "a/x", "x" }.Select(repository => credentials.Find("h", repository)!.Username));
+        foreach ((string repository, string expected) in new[] { ("a/b", "three"), ("a/b/c", "three"), ("a/x", "two"), ("x", "one") })
+        {
+            Assert.Equal(expected, (await FindAsync(credentials, "h", repository))!.Username);
+        }
     }
 
     [Fact]
-    public void The_first_file_with_an_entry_wins_even_by_a_shorter_key()
+    public async Task The_first_file_with_an_entry_wins_even_by_a_shorter_key()
     {
         AuthFile[] files =
         [
@@ -73,17 +76,17 @@ public sealed class CredentialsTests : IDisposable
             new(Write("long.json", Entry("h/a", "second:2")), false),
         ];
 
-        Assert.Equal("first", Credentials.FromFiles(files).Find("h", "a")!.Username);
+        Assert.Equal("first", (await FindAsync(Credentials.FromFiles(files), "h", "a"))!.Username);
     }
 
     [Fact]
-    public void A_file_behind_the_one_that_answers_is_not_read()
+    public async Task A_file_behind_the_one_that_answers_is_not_read()
     {
         AuthFile[] files = [new(Write("good.json", Entry("h", "ann:1")), false), new(Write("bad.json", "{"), false)];
         var credentials = Credentials.FromFiles(files);
 
-        Assert.Equal("ann", credentials.Find("h", "a")!.Username);
-        Assert.Throws<PullException>(() => credentials.Find("other", "a"));
+        Assert.Equal("ann", (await FindAsync(credentials, "h", "a"))!.Username);
+        await Assert.ThrowsAsync<PullException>(() => FindAsync(credentials, "other", "a"));
     }
 
     [Theory]
@@ -95,11 +98,11 @@ public sealed class CredentialsTests : IDisposable
     [InlineData("""{"auths":{"ghcr.io":{"auth":"not base64!"}}}""")]
     [InlineData("""{"auths":{"ghcr.io":{"auth":"c2VjcmV0"}}}""")]
     [InlineData("""{"auths":{"ghcr.io":{"auth":{"secret":1}}}}""")]
-    public void A_malformed_file_is_told_by_name_without_its_secrets(string content)
+    public async Task A_malformed_file_is_told_by_name_without_its_secrets(string content)
     {
         string file = Write("a.json", content);
 
-        PullException failure = Assert.Throws<PullException>(() => Credentials.FromFiles([new AuthFile(file, false)]).Find("ghcr.io", "a"));
+        PullException failure = await Assert.ThrowsAsync<PullException>(() => FindAsync(Credentials.FromFiles([new AuthFile(file, false)]), "ghcr.io", "a"));
 
         Assert.Equal(PullError.Machine, failure.Reason);
         Assert.Contains(file, failure.Message, StringComparison.Ordinal);
@@ -108,28 +111,54 @@ public sealed class CredentialsTests : IDisposable
     }
 
     [Fact]
-    public void A_missing_file_is_a_failure_only_where_it_was_named()
+    public async Task A_missing_file_is_a_failure_only_where_it_was_named()
     {
         string absent = Path.Combine(directory, "absent.json");
 
-        Assert.Null(Credentials.FromFiles([new AuthFile(absent, false)]).Find("h", "a"));
-        PullException failure = Assert.Throws<PullException>(() => Credentials.FromFiles([new AuthFile(absent, true)]).Find("h", "a"));
+        Assert.Null(await FindAsync(Credentials.FromFiles([new AuthFile(absent, false)]), "h", "a"));
+        PullException failure = await Assert.ThrowsAsync<PullException>(() => FindAsync(Credentials.FromFiles([new AuthFile(absent, true)]), "h", "a"));
         Assert.Equal(PullError.Usage, failure.Reason);
         Assert.Contains(absent, failure.Message, StringComparison.Ordinal);
     }
 
     [Fact]
-    public void Anonymous_is_nobody_and_an_explicit_user_is_one_everywhere()
+    public async Task Anonymous_is_nobody_and_an_explicit_user_is_one_everywhere()
     {
-        Assert.Null(Credentials.Anonymous.Find("h", "a"));
-        Assert.Equal("ann", Credentials.Of(new BasicCredential("ann", "1")).Find("any", "where")!.Username);
+        Assert.Null(await FindAsync(Credentials.Anonymous, "h", "a"));
+        Assert.Equal("ann", (await FindAsync(Credentials.Of(new Credential("ann", "1")), "any", "where"))!.Username);
     }
 
     [Fact]
-    public void A_credential_as_text_has_no_password() =>
-        Assert.Equal("user ann", new BasicCredential("ann", "secret").ToString());
+    public void A_credential_as_text_has_no_secret()
+    {
+        Assert.Equal("user ann", new Credential("ann", "secret").ToString());
+        Assert.Equal("an identity token", Credential.OfUser("<token>", "secret").ToString());
+        Assert.Equal("a registry token", Credential.OfRegistryToken("secret").ToString());
+        Assert.DoesNotContain("secret", new Account(Credential.OfUser("<token>", "secret"), null).ToString(), StringComparison.Ordinal);
+    }
+
+    public static TheoryData<string, string?, string?> Tokens => new()
+    {
+        { """{"auths":{"h":{"identitytoken":"secret"}}}""", "secret", null },
+        { """{"auths":{"h":{"auth":"MDAwMDo=","identitytoken":"secret"}}}""", "secret", null },
+        { """{"auths":{"h":{"auth":"PHRva2VuPjpzZWNyZXQ="}}}""", "secret", null },
+        { """{"auths":{"h":{"username":"<token>","password":"secret"}}}""", "secret", null },
+        { """{"auths":{"h":{"registrytoken":"secret"}}}""", null, "secret" },
+    };
+
+    [Theory]
+    [MemberData(nameof(Tokens))]
+    public async Task Tokens_in_place_of_a_password_are_told_apart(string file, string? identity, string? own)
+    {
+        Credential? found = await FindAsync(Credentials.FromFiles([new AuthFile(Write("a.json", file), true)]), "h", "a");
+
+        Assert.Equal((identity, own), (found?.IdentityToken, found?.RegistryToken));
+    }
 
     public void Dispose() => Directory.Delete(directory, recursive: true);
+
+    private static async Task<Credential?> FindAsync(Credentials credentials, string registry, string repository) =>
+        (await credentials.FindAsync(registry, repository, TestContext.Current.CancellationToken)).Credential;
 
     private static string Base64(string text) => Convert.ToBase64String(Encoding.UTF8.GetBytes(text));
 

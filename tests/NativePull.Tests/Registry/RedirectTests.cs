@@ -128,7 +128,7 @@ public sealed class RedirectTests
     [Fact]
     public async Task A_realm_that_redirects_does_not_take_the_password_along()
     {
-        await using var it = new RegistryHarness(new FakeRegistry { Auth = new FakeAuth() }, options => options with { Credentials = Credentials.Of(new BasicCredential("ann", "right")) });
+        await using var it = new RegistryHarness(new FakeRegistry { Auth = new FakeAuth() }, options => options with { Credentials = Credentials.Of(new Credential("ann", "right")) });
         it.Fake.AddManifest(RegistryHarness.Repository, "latest", Index, MediaTypes.OciIndex);
         it.Fake.Faults.On("token ", new Fault { RedirectTo = $"{it.Fake.StorageUrl}/data/token" });
 

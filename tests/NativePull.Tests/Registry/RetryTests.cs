@@ -183,6 +183,62 @@ public sealed class RetryTests
     }
 
     [Fact]
+    public async Task For_ever_means_for_ever_and_obeys_a_long_Retry_After()
+    {
+        await using RegistryHarness it = Ready(options => options with { Retry = options.Retry with { Tries = int.MaxValue } });
+        it.Fake.Faults.On("/manifests/", new Fault { Status = 503, Headers = [("Retry-After", "1800")] });
+        it.Fake.Faults.On("/manifests/", new Fault { Status = 500 }, times: 50);
+
+        await it.ManifestAsync();
+
+        Assert.Equal(1800, it.Time.Waits[0].TotalSeconds);
+        Assert.Equal(51, it.Time.Waits.Count);
+    }
+
+    [Fact]
+    public async Task A_trickle_is_left_for_another_connection_at_the_offset_reached()
+    {
+        await using RegistryHarness it = Ready(options => options with { MinimumRate = 1000 });
+        Descriptor blob = it.AddBlob(200_000);
+        Fault slow = it.Fake.Faults.On("/blobs/", new Fault { StallAfter = 100_000 });
+        await using BlobReader reader = it.Client.OpenBlob(RegistryHarness.Repository, blob, 0);
+        byte[] buffer = new byte[100_000];
+        int read = 0;
+        while (read < buffer.Length)
+        {
+            read += await reader.ReadAsync(buffer.AsMemory(read), RegistryHarness.Token);
+        }
+
+        // the next bytes take an hour and 40 minutes
+        ValueTask<int> next = reader.ReadAsync(new byte[10], RegistryHarness.Token);
+        it.Time.Advance(TimeSpan.FromHours(100));
+        slow.Release();
+        Assert.Equal(10, await next);
+        await RegistryHarness.ReadAsync(reader);
+
+        Assert.Equal([null, "bytes=100010-"], it.Fake.Requests.Select(request => request["Range"]));
+        Assert.Contains("less than 1000 a second", Assert.Single(it.Notices).Reason, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_name_that_resolves_only_later_is_waited_for()
+    {
+        var time = new FakeTime();
+        var notices = new RegistryHarness.NoticeList();
+        using var client = new RegistryClient(
+            "registry.invalid",
+            new RegistryOptions { Clock = time, StallTimeout = FakeTime.GuardFrom, WaitNetwork = TimeSpan.FromSeconds(60), Retry = new RetryPolicy { Tries = 2, Jitter = () => 1 } },
+            notices);
+
+        await RegistryHarness.FailureAsync(() => client.GetManifestAsync("a", "b", RegistryHarness.Token));
+
+        // 120 polls, then the tries as ever
+        Assert.Equal(121, time.Waits.Count(wait => wait == TimeSpan.FromSeconds(0.5)));
+        Assert.Contains("waiting for a network for up to 60 s", notices[0].Reason, StringComparison.Ordinal);
+        Assert.Equal(2, notices.Count);
+    }
+
+    [Fact]
     public async Task A_registry_that_hangs_up_without_an_answer_is_unavailable()
     {
         await using RegistryHarness it = Ready();

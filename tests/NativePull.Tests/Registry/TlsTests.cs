@@ -105,12 +105,114 @@ public sealed class TlsTests : IDisposable
         Assert.Contains(file, failure.Sentence, StringComparison.Ordinal);
     }
 
+    public static TheoryData<string, string[], string[]> Places => new()
+    {
+        { "a named bundle", ["ca.pem"], [] },
+        { "a named directory", [], ["good"] },
+        { "one of several directories", ["absent.pem"], ["absent", "other", "good"] },
+        { "a directory besides a named bundle of others", ["other/1.pem"], ["good"] },
+    };
+
+    [Theory]
+    [MemberData(nameof(Places))]
+    public async Task Roots_may_be_named_in_many_places(string what, string[] files, string[] directories)
+    {
+        Lay();
+        await using RegistryHarness it = Ready(authority.Issue(), options => options with { RootsAreNamed = true, RootFiles = At(files), RootDirectories = At(directories) });
+
+        Assert.Equal(Index, (await it.ManifestAsync()).Content);
+        Assert.NotEmpty(what);
+    }
+
+    [Fact]
+    public async Task A_directory_serves_where_no_bundle_was_found_and_roots_that_were_named_have_no_stand_in()
+    {
+        Lay();
+        await using RegistryHarness unnamed = Ready(authority.Issue(), options => options with { RootFiles = At("absent.pem"), RootDirectories = At("good") });
+        await using RegistryHarness named = Ready(authority.Issue(), options => options with { RootsAreNamed = true, RootFiles = At("absent.pem") });
+
+        Assert.Equal(Index, (await unnamed.ManifestAsync()).Content);
+        PullException failure = await Assert.ThrowsAnyAsync<PullException>(() => named.ManifestAsync());
+        Assert.Equal(PullError.TlsOther, failure.Reason);
+        Assert.Contains("absent.pem: no certificate to trust", failure.Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("PKCS#8")]
+    [InlineData("PKCS#1")]
+    [InlineData("EC")]
+    public async Task What_certs_d_keeps_for_a_host_is_trusted_and_shown_there_and_nowhere_else(string form)
+    {
+        await using var it = new RegistryHarness(
+            new FakeRegistry { Certificate = authority.Issue(), ClientIssuer = "CN=fake root", HasStorage = true },
+            options => options with { RootsAreNamed = true, RootFiles = [Pem("roots.pem", authority.RootPem)], CertificateDirectories = At("absent", "certs.d") });
+        KeepFor($"certs.d/{it.Fake.Address}", authority.RootPem, form);
+        Descriptor blob = it.AddBlob();
+
+        Assert.True(blob.Digest.Matches(await it.ReadBlobAsync(blob)));
+        Assert.Equal([""], it.Fake.ClientsSeenByStorage);
+    }
+
+    [Fact]
+    public async Task The_authorities_of_a_given_directory_are_trusted_everywhere_but_the_client_certificate_is_for_the_registry()
+    {
+        KeepFor("given", authority.RootPem, "EC");
+        await using var it = new RegistryHarness(
+            new FakeRegistry { Certificate = authority.Issue(), ClientIssuer = "CN=fake root", HasStorage = true },
+            options => options with { CertDirectory = At("given")[0] });
+        Descriptor blob = it.AddBlob();
+
+        Assert.True(blob.Digest.Matches(await it.ReadBlobAsync(blob)));
+        Assert.Equal([""], it.Fake.ClientsSeenByStorage);
+    }
+
+    [Fact]
+    public async Task A_server_that_wants_a_client_certificate_says_so()
+    {
+        await using var it = new RegistryHarness(
+            new FakeRegistry { Certificate = authority.Issue(), ClientIssuer = "CN=fake root" },
+            options => options with { CaFile = Pem("ca.pem", authority.RootPem), Retry = new RetryPolicy { Tries = 1 } });
+
+        PullException failure = await Assert.ThrowsAnyAsync<PullException>(() => it.ManifestAsync());
+
+        // what a server of .NET does to a client without one is an end of the connection, as any other
+        Assert.True(failure.Reason is PullError.TlsOther or PullError.Unavailable, failure.Sentence);
+    }
+
+    [Theory]
+    [InlineData("a.cert", "a.key is missing")]
+    [InlineData("encrypted", "without a password")]
+    [InlineData("swapped", "cannot be used as a client certificate")]
+    [InlineData("broken.crt", "cannot be used")]
+    public async Task Certificates_that_cannot_be_used_are_told_by_name(string what, string expected)
+    {
+        Directory.CreateDirectory(At("given")[0]);
+        if (what is "encrypted" or "swapped")
+        {
+            KeepFor("given", authority.RootPem, what == "encrypted" ? what : "EC");
+            if (what == "swapped")
+            {
+                File.WriteAllText(At("given/client.key")[0], authority.IssueClient("EC").Key);
+            }
+        }
+        else
+        {
+            Pem($"given/{what}", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+        }
+
+        await using RegistryHarness it = Ready(authority.Issue(), options => options with { CertDirectory = At("given")[0] });
+        PullException failure = await Assert.ThrowsAnyAsync<PullException>(() => it.ManifestAsync());
+
+        Assert.Equal(PullError.TlsOther, failure.Reason);
+        Assert.Contains(expected, failure.Sentence, StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task Storage_and_token_server_are_held_to_the_same_roots()
     {
         await using var it = new RegistryHarness(
             new FakeRegistry { Certificate = authority.Issue(), Auth = new FakeAuth { User = "ann", Password = "right" }, HasStorage = true },
-            options => options with { CaFile = Pem("ca.pem", authority.RootPem), Credentials = Credentials.Of(new BasicCredential("ann", "right")) });
+            options => options with { CaFile = Pem("ca.pem", authority.RootPem), Credentials = Credentials.Of(new Credential("ann", "right")) });
         Descriptor blob = it.AddBlob();
 
         Assert.True(blob.Digest.Matches(await it.ReadBlobAsync(blob)));
@@ -173,6 +275,30 @@ public sealed class TlsTests : IDisposable
         var it = new RegistryHarness(new FakeRegistry { Certificate = certificate }, change);
         it.Fake.AddManifest(RegistryHarness.Repository, "latest", Index, MediaTypes.OciIndex);
         return it;
+    }
+
+    private string[] At(params string[] names) => [.. names.Select(name => Path.Combine(directory, name))];
+
+    private void Lay()
+    {
+        using var other = new FakeCertificates("other root");
+        Pem("ca.pem", authority.RootPem);
+        Directory.CreateDirectory(At("good")[0]);
+        Directory.CreateDirectory(At("other")[0]);
+        Pem("good/README", "nothing here");
+        Pem("good/root.pem", authority.RootPem);
+        File.CreateSymbolicLink(At("good/0123abcd.0")[0], "root.pem");
+        File.CreateSymbolicLink(At("good/dangling.0")[0], "nothing");
+        Pem("other/1.pem", other.RootPem);
+    }
+
+    private void KeepFor(string place, string root, string form)
+    {
+        Directory.CreateDirectory(At(place)[0]);
+        (string certificate, string key) = authority.IssueClient(form);
+        Pem($"{place}/ca.crt", root);
+        Pem($"{place}/client.cert", certificate);
+        Pem($"{place}/client.key", key);
     }
 
     private string Pem(string name, string content)

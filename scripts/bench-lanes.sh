@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# What several connections for one blob bring where each is limited, and cost where they are not: one JSON line a network, with the
+# seconds of every run over one connection and as nativepull chooses, and the ratio of their medians (above 1: several are faster).
+# usage: bench-lanes.sh [RUNS]      RUNS of each, interleaved; 5 if not given
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+
+tests=tests/NativePull.Tests/bin/Release/net10.0/NativePull.Tests
+export NATIVEPULL_BINARY=${NATIVEPULL_BINARY:-$PWD/artifacts/linux-x64/nativepull}
+[ -x "$NATIVEPULL_BINARY" ] || scripts/build.sh
+[ -x "$tests" ] || run_quietly dotnet build tests/NativePull.Tests -c Release --nologo -v q
+scratch=$(scratch_dir 3000)
+trap 'rm -rf "$scratch"' EXIT
+say "$(nproc) cores, load $(cut -d ' ' -f 1 /proc/loadavg), $(date -u +%F)"
+TMPDIR=$scratch BENCH_RUNS=${1:-5} "$tests" -noColor -noLogo -explicit only -class NativePull.Tests.EndToEnd.LaneBench </dev/null |
+  tee "$scratch/log" | grep '^{' || { cat "$scratch/log" >&2; die "the measurement failed"; }

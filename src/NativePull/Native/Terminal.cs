@@ -1,0 +1,84 @@
+using System.Runtime.InteropServices;
+using System.Text;
+
+namespace NativePull.Native;
+
+/// <summary>Asks a person at the terminal that is standard input (termios(3)).</summary>
+internal static unsafe partial class Terminal
+{
+    private const int Echo = 0x8; // ECHO
+    private const int EchoNewline = 0x40; // ECHONL: the line's end is shown
+    private const int LocalFlags = 3; // index of c_lflag among the four leading 32-bit words of struct termios
+    private const int WhenDrained = 2; // TCSAFLUSH
+    private const int Tick = 50; // milliseconds between two looks at the caller's token
+    private const int MaximumLine = 64 * 1024; // bytes
+
+    /// <summary>One line of standard input without its end; null: there is none.</summary>
+    /// <param name="secret">What is typed is not shown.</param>
+    internal static string? ReadLine(bool secret, CancellationToken token)
+    {
+        int* before = stackalloc int[64];
+        int* hidden = stackalloc int[64];
+        bool isTerminal = secret && tcgetattr(0, before) == 0;
+        if (isTerminal)
+        {
+            new Span<int>(before, 64).CopyTo(new Span<int>(hidden, 64));
+            hidden[LocalFlags] = (hidden[LocalFlags] & ~Echo) | EchoNewline;
+            _ = tcsetattr(0, WhenDrained, hidden);
+        }
+
+        try
+        {
+            return ReadLine(token);
+        }
+        finally
+        {
+            if (isTerminal)
+            {
+                _ = tcsetattr(0, WhenDrained, before);
+            }
+        }
+    }
+
+    private static string? ReadLine(CancellationToken token)
+    {
+        List<byte> line = [];
+        int* polled = stackalloc int[2];
+        while (line.Count < MaximumLine)
+        {
+            (polled[0], polled[1]) = (0, 1);
+            if (poll((byte*)polled, 1, Tick) <= 0)
+            {
+                token.ThrowIfCancellationRequested();
+                continue;
+            }
+
+            byte one;
+            if (read(0, &one, 1) <= 0)
+            {
+                return line.Count == 0 ? null : Encoding.UTF8.GetString([.. line]);
+            }
+
+            if (one == '\n')
+            {
+                return Encoding.UTF8.GetString([.. line]).TrimEnd('\r');
+            }
+
+            line.Add(one);
+        }
+
+        return null;
+    }
+
+    [LibraryImport("libc")]
+    private static partial int tcgetattr(int fd, int* settings);
+
+    [LibraryImport("libc")]
+    private static partial int tcsetattr(int fd, int when, int* settings);
+
+    [LibraryImport("libc")]
+    private static partial int poll(byte* polled, nuint count, int milliseconds);
+
+    [LibraryImport("libc")]
+    private static partial nint read(int fd, byte* buffer, nint count);
+}

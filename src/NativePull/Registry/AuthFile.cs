@@ -1,0 +1,134 @@
+using System.Text;
+using System.Text.Json;
+
+namespace NativePull.Registry;
+
+/// <summary>A file of credentials: docker's config.json or containers' auth.json.</summary>
+/// <param name="IsRequired">It was named explicitly: that it is missing is a failure.</param>
+internal sealed record AuthFile(string Path, bool IsRequired);
+
+/// <summary>What one auth file says, by normalised keys: host/namespace/repository, host/namespace, host (containers-auth.json(5)).</summary>
+/// <param name="Helpers">Key → the name of the helper that keeps its secret.</param>
+/// <param name="Store">The helper for every host without one of its own; null: none.</param>
+internal sealed record AuthFileContent(
+    IReadOnlyDictionary<string, Credential> Entries, IReadOnlyDictionary<string, string> Helpers, string? Store)
+{
+    private const string DockerHub = "docker.io";
+
+    private static readonly AuthFileContent Empty = new(new Dictionary<string, Credential>(), new Dictionary<string, string>(), null);
+
+    /// <exception cref="PullException">Usage: a required file is missing; Machine: it cannot be read or has no such format.</exception>
+    internal static AuthFileContent Read(AuthFile file)
+    {
+        byte[] content;
+        try
+        {
+            content = File.ReadAllBytes(file.Path);
+        }
+        catch (Exception missing) when (missing is FileNotFoundException or DirectoryNotFoundException)
+        {
+            return file.IsRequired ? throw new PullException(PullError.Usage, $"{file.Path}: no such auth file") : Empty;
+        }
+        catch (Exception unreadable) when (unreadable is IOException or UnauthorizedAccessException)
+        {
+            throw new PullException(PullError.Machine, $"{file.Path}: the auth file cannot be read", unreadable);
+        }
+
+        try
+        {
+            return Parse(content);
+        }
+        catch (Exception malformed) when (malformed is JsonException or FormatException)
+        {
+            // the cause may quote the content, which is secret
+            throw new PullException(PullError.Machine, $"{file.Path}: malformed auth file ({(malformed is JsonException ? "not the JSON expected" : malformed.Message)})");
+        }
+    }
+
+    /// <summary>
+    /// A key of the file as host or host/path. docker wrote addresses once, "https://index.docker.io/v1/" to this day; containers writes host/path.
+    /// </summary>
+    internal static string Key(string key)
+    {
+        int scheme = key.IndexOf("://", StringComparison.Ordinal);
+        string name = scheme < 0 ? key : key[(scheme + 3)..];
+        name = name.TrimEnd('/');
+        if (scheme >= 0 && name.IndexOf('/', StringComparison.Ordinal) is > 0 and var slash)
+        {
+            name = name[..slash];
+        }
+        else if (name.EndsWith("/v1", StringComparison.Ordinal) || name.EndsWith("/v2", StringComparison.Ordinal))
+        {
+            name = name[..^3];
+        }
+
+        int first = name.IndexOf('/', StringComparison.Ordinal);
+        string host = first < 0 ? name : name[..first];
+        return host.ToLowerInvariant() is "index.docker.io" or "registry-1.docker.io" ? string.Concat(DockerHub, name.AsSpan(host.Length)) : name;
+    }
+
+    private static AuthFileContent Parse(byte[] content)
+    {
+        AuthFileDocument document = JsonSerializer.Deserialize(content, RegistryJsonContext.Default.AuthFileDocument) ?? throw new JsonException();
+        var entries = new Dictionary<string, Credential>(StringComparer.OrdinalIgnoreCase);
+        foreach ((string key, AuthEntryDocument? entry) in document.Auths ?? [])
+        {
+            if (entry is not null && ToCredential(key, entry) is { } credential)
+            {
+                entries.TryAdd(Key(key), credential);
+            }
+        }
+
+        var helpers = new Dictionary<string, string>(StringComparer.OrdinalIgnoreCase);
+        foreach ((string key, string? helper) in document.CredHelpers ?? [])
+        {
+            if (helper is { Length: > 0 })
+            {
+                helpers.TryAdd(Key(key), helper);
+            }
+        }
+
+        return new AuthFileContent(entries, helpers, document.CredsStore is { Length: > 0 } store ? store : null);
+    }
+
+    // An entry may be empty: docker keeps such a one for registries whose secret is with a helper.
+    private static Credential? ToCredential(string key, AuthEntryDocument entry)
+    {
+        Credential? user = UserOf(key, entry);
+        return entry is { IdentityToken.Length: > 0 } or { RegistryToken.Length: > 0 }
+            ? (user ?? new Credential("", "")) with { IdentityToken = NullIfEmpty(entry.IdentityToken), RegistryToken = NullIfEmpty(entry.RegistryToken) }
+            : user;
+    }
+
+    private static Credential? UserOf(string key, AuthEntryDocument entry)
+    {
+        if (entry.Auth is not { Length: > 0 } auth)
+        {
+            return entry is { Username.Length: > 0, Password: not null } ? Credential.OfUser(entry.Username, entry.Password) : null;
+        }
+
+        byte[] bytes = new byte[auth.Length];
+        if (!Convert.TryFromBase64String(auth.PadRight((auth.Length + 3) / 4 * 4, '='), bytes, out int length))
+        {
+            throw new FormatException($"the auth of \"{key}\" is not base64");
+        }
+
+        string text = Encoding.UTF8.GetString(bytes, 0, length).Trim('\0');
+        int colon = text.IndexOf(':', StringComparison.Ordinal);
+        return colon switch
+        {
+            < 0 => throw new FormatException($"the auth of \"{key}\" is not user:password"),
+            0 => null,
+            _ => Credential.OfUser(text[..colon], text[(colon + 1)..]),
+        };
+    }
+
+    private static string? NullIfEmpty(string? text) => string.IsNullOrEmpty(text) ? null : text;
+}
+
+internal sealed record AuthFileDocument(Dictionary<string, AuthEntryDocument?>? Auths, Dictionary<string, string?>? CredHelpers, string? CredsStore);
+
+internal sealed record AuthEntryDocument(string? Auth, string? Username, string? Password, string? IdentityToken, string? RegistryToken)
+{
+    public override string ToString() => "an entry";
+}

@@ -1,0 +1,165 @@
+using System.Net;
+using System.Net.Sockets;
+
+namespace NativePull.Tests.Fakes;
+
+/// <summary>
+/// A network between a client and a server on loopback: a round trip, a rate for each connection and for all together, resets. It holds little
+/// itself, so that what it has passed on is what the client has or had in its hands.
+/// </summary>
+internal sealed class ShapingProxy : IAsyncDisposable
+{
+    /// <summary>Bytes that may be on their way to a client beyond those it has read: one piece, and the kernel's two small buffers.</summary>
+    internal const int InFlight = Piece + (2 * KernelBuffer);
+
+    private const int Piece = 16 * 1024;
+    private const int KernelBuffer = 64 * 1024;
+
+    private readonly TcpListener listener = new(IPAddress.Loopback, 0);
+    private readonly CancellationTokenSource stopping = new();
+    private readonly List<Task> connections = [];
+    private readonly Task accepting;
+    private readonly int server;
+    private readonly Pace together = new();
+    private long passed;
+    private int made;
+
+    internal ShapingProxy(int server)
+    {
+        this.server = server;
+        listener.Start();
+        Port = ((IPEndPoint)listener.LocalEndpoint).Port;
+        accepting = AcceptAsync();
+    }
+
+    internal int Port { get; }
+
+    internal string Address => $"127.0.0.1:{Port}";
+
+    /// <summary>Added to each request.</summary>
+    internal TimeSpan RoundTrip { get; init; }
+
+    /// <summary>Bytes per second towards the client; 0: unlimited.</summary>
+    internal long RateOfEach { get; init; }
+
+    /// <inheritdoc cref="RateOfEach"/>
+    internal long RateOfAll { get; init; }
+
+    /// <summary>Each connection is reset after so many bytes towards the client; 0: never.</summary>
+    internal long ResetAfter { get; init; }
+
+    /// <summary>Bytes towards the client, headers included.</summary>
+    internal long Passed => Interlocked.Read(ref passed);
+
+    /// <summary>Connections made so far.</summary>
+    internal int Made => Volatile.Read(ref made);
+
+    public async ValueTask DisposeAsync()
+    {
+        await stopping.CancelAsync();
+        await accepting;
+        listener.Dispose();
+        await Task.WhenAll(connections);
+        stopping.Dispose();
+    }
+
+    private async Task AcceptAsync()
+    {
+        try
+        {
+            while (true)
+            {
+                connections.Add(ConnectionAsync(await listener.AcceptSocketAsync(stopping.Token)));
+                Interlocked.Increment(ref made);
+            }
+        }
+        catch (OperationCanceledException)
+        {
+            // the only way to end
+        }
+    }
+
+    private async Task ConnectionAsync(Socket client)
+    {
+        using var end = CancellationTokenSource.CreateLinkedTokenSource(stopping.Token);
+        using (client)
+        using (var upstream = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true, ReceiveBufferSize = KernelBuffer })
+        {
+            client.NoDelay = true;
+            client.SendBufferSize = KernelBuffer;
+            try
+            {
+                await upstream.ConnectAsync(IPAddress.Loopback, server, end.Token);
+                Task up = UpAsync(client, upstream, end.Token);
+                Task down = DownAsync(upstream, client, end.Token);
+                await Task.WhenAny(up, down);
+                await end.CancelAsync();
+                await Task.WhenAll(up, down);
+            }
+            catch (Exception gone) when (gone is SocketException or OperationCanceledException or ObjectDisposedException)
+            {
+                // either side went away, or the test is over
+            }
+        }
+    }
+
+    private async Task UpAsync(Socket client, Socket upstream, CancellationToken token)
+    {
+        byte[] buffer = new byte[Piece];
+        int read;
+        while ((read = await client.ReceiveAsync(buffer, token)) > 0)
+        {
+            await Task.Delay(RoundTrip, token);
+            await upstream.SendAsync(buffer.AsMemory(0, read), token);
+        }
+    }
+
+    private async Task DownAsync(Socket upstream, Socket client, CancellationToken token)
+    {
+        byte[] buffer = new byte[Piece];
+        var alone = new Pace();
+        long total = 0;
+        int read;
+        while ((read = await upstream.ReceiveAsync(buffer, token)) > 0)
+        {
+            await alone.KeepAsync(read, RateOfEach, token);
+            await together.KeepAsync(read, RateOfAll, token);
+            if (ResetAfter > 0 && total + read > ResetAfter)
+            {
+                client.LingerState = new LingerOption(true, 0);
+                return;
+            }
+
+            total += read;
+            Interlocked.Add(ref passed, read);
+            await client.SendAsync(buffer.AsMemory(0, read), token);
+        }
+    }
+
+    private sealed class Pace
+    {
+        private readonly Lock gate = new();
+        private DateTime next = DateTime.UtcNow;
+
+        internal async Task KeepAsync(int bytes, long rate, CancellationToken token)
+        {
+            if (rate == 0)
+            {
+                return;
+            }
+
+            TimeSpan wait;
+            lock (gate)
+            {
+                DateTime now = DateTime.UtcNow;
+                next = (next < now - TimeSpan.FromMilliseconds(50) ? now : next) + TimeSpan.FromSeconds((double)bytes / rate);
+                wait = next - now;
+            }
+
+            if (wait > TimeSpan.FromMilliseconds(2))
+            {
+                await Task.Delay(wait, token);
+            }
+        }
+    }
+}
