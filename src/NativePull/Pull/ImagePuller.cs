@@ -64,7 +64,10 @@ internal sealed class ImagePuller(
             options.Rootfs,
             extracted,
             events.Texts,
-            clock.GetElapsedTime(begun)) { NoImage = image.NoImage };
+            clock.GetElapsedTime(begun))
+        {
+            NoImage = image.NoImage,
+        };
     }
 
     private async Task<ResolvedImage> ResolveAsync(Reference reference, PullOptions options, IProgress<PullEvent> events, CancellationToken token)
