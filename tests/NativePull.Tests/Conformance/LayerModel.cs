@@ -10,6 +10,37 @@ internal sealed class RefusedException(int entry, string rule) : Exception(rule)
     internal bool IsUndetermined { get; init; }
 }
 
+/// <summary>Where the specification is silent or forbids what an archive does, and the model follows a choice of ours.</summary>
+internal enum Choice
+{
+    /// <summary>A parent that nothing lists, made with the defaults.</summary>
+    ImpliedParent,
+
+    /// <summary>A parent that is there and is no directory, replaced by one.</summary>
+    ReplacedParent,
+
+    /// <summary>A parent that is a symbolic link of the same layer.</summary>
+    FollowedLink,
+
+    /// <summary><see cref="ImpliedParent"/> in a directory whose group its children inherit by themselves.</summary>
+    ImpliedInGroupDirectory,
+
+    /// <summary>A marker after entries of its layer.</summary>
+    LateMarker,
+
+    /// <summary>A marker in a directory that the layers below do not have.</summary>
+    MarkerWithoutDirectory,
+
+    /// <summary>Names of aufs's own.</summary>
+    AufsMetadata,
+
+    /// <summary>A path twice in a layer.</summary>
+    Duplicate,
+
+    /// <summary>A hard link to its own inode.</summary>
+    LinkToItself,
+}
+
 /// <summary>
 /// What layers mean, by the OCI image specification's layer.md alone: written from its sentences (quoted at each rule) without a look at the code
 /// under test, in memory, not optimised. Where the specification is silent the rule says "Choice". Paths are Latin-1, one character a byte.
@@ -27,8 +58,15 @@ internal sealed class LayerModel
     private readonly Node root = Node.ImpliedDirectory();
     private int layerNumber;
 
+    private readonly List<(int Entry, Choice Choice)> choices = [];
+    private readonly List<(Node Node, Copy Before)> copied = [];
+    private int current;
+
     // whether the markers of the layer being applied did
     private bool removedSomething;
+
+    /// <summary>Of the layer applied last: which entries met which choice.</summary>
+    internal IReadOnlyList<(int Entry, Choice Choice)> Choices => choices;
 
     internal static LayerModel Of(IEnumerable<IReadOnlyList<ModelEntry>> layers)
     {
@@ -46,6 +84,7 @@ internal sealed class LayerModel
     {
         layerNumber++;
         removedSomething = false;
+        choices.Clear();
 
         // "Whiteout files MUST only apply to resources in lower/parent layers." and "[the marker] is applied first, before creating the new version
         // …, regardless of the ordering in which the whiteout file was encountered": so removal from the tree of the layers below, then the rest.
@@ -53,41 +92,70 @@ internal sealed class LayerModel
 
         // "In the absence of any whiteout files in a layer changeset, the archive is extracted like a regular tar archive": one after the other.
         // "MUST NOT include duplicate entries". Choice: if there are some, as a tar archive has it: each is applied onto the one before.
+        HashSet<string> seen = [];
         for (int i = 0; i < layer.Count; i++)
         {
-            if (!IsMarker(Components(layer[i].Name)))
+            current = i;
+            List<string> path = Components(layer[i].Name);
+            if (!IsMarker(path))
             {
-                Add(layer[i], i);
+                Note(!seen.Add(string.Join('/', path)), Choice.Duplicate);
+                Add(layer[i], path);
             }
+        }
+
+        ForgetUnneededCopies();
+    }
+
+    // Where no link of this layer is left, there is no need for the copy.
+    private void ForgetUnneededCopies()
+    {
+        HashSet<Copy> needed = [.. Nodes(root).Where(node => node.Layer == layerNumber).Select(node => node.Copy)];
+        foreach ((Node node, Copy before) in copied)
+        {
+            node.Copy = needed.Contains(node.Copy) ? node.Copy : before;
+        }
+
+        copied.Clear();
+    }
+
+    private static IEnumerable<Node> Nodes(Node at) => at.Children.Values.SelectMany(child => Nodes(child).Prepend(child));
+
+    private void Note(bool met, Choice choice)
+    {
+        if (met)
+        {
+            choices.Add((current, choice));
         }
     }
 
     private void Remove(IReadOnlyList<ModelEntry> layer)
     {
-        // what this layer itself does to paths, for Blocked below
-        HashSet<string> listed = [];
-        HashSet<string> removed = [];
-        HashSet<string> opaque = [];
-        List<(List<string> Parent, string? Name)> markers = [];
+        List<(int Entry, List<string> Parent, string? Name)> markers = [];
         for (int i = 0; i < layer.Count; i++)
         {
             List<string> path = Components(layer[i].Name);
             if (!IsMarker(path))
             {
-                listed.Add(string.Join('/', path));
                 continue;
+            }
+
+            // not a rule of ours, but one that others forget
+            if (i > 0 && !layer.Take(i).All(before => IsMarker(Components(before.Name))))
+            {
+                choices.Add((i, Choice.LateMarker));
             }
 
             List<string> parent = path[..^1];
             if (path[^1] == OpaqueName)
             {
                 // "An opaque whiteout entry is a file with the name .wh..wh..opq indicating that all siblings are hidden in the lower layer."
-                opaque.Add(string.Join('/', parent));
-                markers.Add((parent, null));
+                markers.Add((i, parent, null));
             }
             else if (path.Exists(name => name.StartsWith(WhiteoutPrefix + WhiteoutPrefix, StringComparison.Ordinal)))
             {
                 // Choice: .wh..wh.* other than the opaque marker is aufs's own metadata and means nothing.
+                choices.Add((i, Choice.AufsMetadata));
             }
             else
             {
@@ -99,21 +167,25 @@ internal sealed class LayerModel
                     throw new RefusedException(i, "a whiteout of no name");
                 }
 
-                removed.Add(string.Join('/', [.. parent, name]));
-                markers.Add((parent, name));
+                markers.Add((i, parent, name));
             }
         }
 
         // All of them are looked up before the first is applied, so that they do not depend on each other's order.
         List<(Node Directory, string? Name)> found = [];
-        foreach ((List<string> parent, string? name) in markers)
+        foreach ((int entry, List<string> parent, string? name) in markers)
         {
-            if (FindForMarker(parent) is { } directory)
+            if (Find(parent) is { } directory)
             {
                 found.Add((directory, name));
             }
-
-            // Choice: a marker in a directory that the layers below do not have removes nothing and makes nothing.
+            else
+            {
+                // Choice: a marker in a directory that the layers below do not have removes nothing and makes nothing. What lies behind a symbolic
+                // link is not at that path: the changeset's paths come from comparing directories, which follows none, and a link of this layer
+                // is not there yet when its markers are applied.
+                choices.Add((entry, Choice.MarkerWithoutDirectory));
+            }
         }
 
         foreach ((Node directory, string? name) in found)
@@ -129,37 +201,10 @@ internal sealed class LayerModel
                 removedSomething |= directory.Children.Remove(name);
             }
         }
-
-        // Choice: a marker's directory may be reached through a symbolic link of a lower layer like that of an entry, inside the root; but not
-        // where this layer itself removes or replaces that link: then nothing is left below it that the marker could be about.
-        Node? FindForMarker(List<string> path)
-        {
-            return Walk(root, path, link => !Blocked(link));
-        }
-
-        bool Blocked(List<string> link)
-        {
-            if (listed.Contains(string.Join('/', link)))
-            {
-                return true;
-            }
-
-            for (int length = 0; length <= link.Count; length++)
-            {
-                string prefix = string.Join('/', link[..length]);
-                if (removed.Contains(prefix) || (length < link.Count && opaque.Contains(prefix)))
-                {
-                    return true;
-                }
-            }
-
-            return false;
-        }
     }
 
-    private void Add(ModelEntry entry, int position)
+    private void Add(ModelEntry entry, List<string> path)
     {
-        List<string> path = Components(entry.Name);
         if (path.Count == 0)
         {
             // the root entry "./": existing and entry are both directories
@@ -172,7 +217,7 @@ internal sealed class LayerModel
         Node? existing = parent.Children.GetValueOrDefault(name);
         if (entry.Kind == EntryKind.HardLink)
         {
-            AddHardLink(parent, name, existing, entry, position);
+            AddHardLink(parent, name, existing, entry);
         }
         else if (entry.Kind == EntryKind.Directory && existing is { IsDirectory: true })
         {
@@ -185,19 +230,20 @@ internal sealed class LayerModel
             // "In all other cases, the implementation MUST do the semantic equivalent of … removing the file path, recreating the file path, based on
             // the contents and attributes of the changeset entry": another inode, so other hard links of the old one keep what they have. A
             // symbolic link to a directory is not a directory.
-            parent.Children[name] = new Node(new Inode(entry), layerNumber);
+            parent.Children[name] = new Node(new Inode(entry, layerNumber), layerNumber);
         }
     }
 
     // "Hardlinked files are on a same device … and have the same inode." Choice: the member's own mode, owner and times are not looked at, as tar(1)
     // does; they belong to the inode and came with the entry that made it.
-    private void AddHardLink(Node parent, string name, Node? existing, ModelEntry entry, int position)
+    private void AddHardLink(Node parent, string name, Node? existing, ModelEntry entry)
     {
         List<string> target = Components(entry.Target);
-        if (existing is not null && target.Count > 0 && Walk(root, target[..^1], _ => true)?.Children.GetValueOrDefault(target[^1]) is { } self
+        if (existing is not null && FindFile(target) is { } self
             && self.Body == existing.Body && !existing.IsDirectory)
         {
             // Choice: already the same file; link(1), tar(1).
+            Note(true, Choice.LinkToItself);
             CopyUp(self, existing, parent, name);
             return;
         }
@@ -205,18 +251,18 @@ internal sealed class LayerModel
         parent.Children.Remove(name);
         // Choice: what a link names must be there already, in this layer or below ("Extracting a layer with hardlink references to files outside of
         // the layer may fail" allows to refuse the latter; we do not).
-        Node? linked = target.Count == 0 ? null : Walk(root, target[..^1], _ => true)?.Children.GetValueOrDefault(target[^1]);
+        Node? linked = FindFile(target);
         if (linked is null && removedSomething)
         {
             // Undetermined: a link to what a marker of its own layer removes. By the order of the archive it could still be there; by the rule that
             // markers come first it is not. No layer made by comparing trees has it.
-            throw new RefusedException(position, "a hard link to what is not there, maybe for a marker of the same layer") { IsUndetermined = true };
+            throw new RefusedException(current, "a hard link to what is not there, maybe for a marker of the same layer") { IsUndetermined = true };
         }
 
         if (linked is null || linked.IsDirectory)
         {
             // "Hardlinks are possible with all file types except directories."
-            throw new RefusedException(position, linked is null ? "a hard link to what is not there" : "a hard link to a directory");
+            throw new RefusedException(current, linked is null ? "a hard link to what is not there" : "a hard link to a directory");
         }
 
         CopyUp(linked, null, parent, name);
@@ -229,11 +275,13 @@ internal sealed class LayerModel
     {
         if (linked.Copy.Layer != layerNumber)
         {
+            copied.Add((linked, linked.Copy));
             linked.Copy = new Copy(layerNumber);
         }
 
         if (existing is not null)
         {
+            copied.Add((existing, existing.Copy));
             existing.Copy = linked.Copy;
         }
         else
@@ -242,24 +290,24 @@ internal sealed class LayerModel
         }
     }
 
+    private Node? FindFile(List<string> target) =>
+        target.Count > 0 && Resolve(target[..^1]) is { } parent ? Find(parent)?.Children.GetValueOrDefault(target[^1]) : null;
+
     // The specification speaks only of listed entries. Choices: parents that the layer does not list are those there are, with the attributes they have;
-    // a symbolic link that leads to a directory inside the root is followed ("extracted like a regular tar archive"); what is not there is made with
-    // the defaults; and what is there but is and leads to no directory is in the way of the path and is replaced by one.
+    // what is not there is made with the defaults; and what is there but is no directory is in the way of the path and is replaced by one ("In all
+    // other cases … removing the file path, recreating the file path"), as everything is that an entry meets at its own path.
     private Node MakeParents(List<string> path)
     {
+        List<string> real = Resolve(path) ?? throw new RefusedException(current, "links in a circle");
         Node at = root;
-        for (int i = 0; i < path.Count; i++)
+        foreach (string name in real)
         {
-            Node? next = at.Children.GetValueOrDefault(path[i]);
-            if (next is { Body.Kind: EntryKind.SymbolicLink })
+            if (at.Children.GetValueOrDefault(name) is not { IsDirectory: true } next)
             {
-                next = Walk(at, [path[i]], _ => true);
-            }
-
-            if (next is not { IsDirectory: true })
-            {
+                Note(true, at.Children.ContainsKey(name) ? Choice.ReplacedParent : Choice.ImpliedParent);
+                Note((at.Body.Mode & 0x400) != 0, Choice.ImpliedInGroupDirectory);
                 next = Node.ImpliedDirectory();
-                at.Children[path[i]] = next;
+                at.Children[name] = next;
             }
 
             at = next;
@@ -268,11 +316,12 @@ internal sealed class LayerModel
         return at;
     }
 
-    /// <summary>The directory at a path as the kernel finds it inside a root: links followed, ".." of the root is the root.</summary>
-    /// <param name="mayFollow">Asked with each link's own path.</param>
-    private Node? Walk(Node from, List<string> path, Func<List<string>, bool> mayFollow)
+    // Choice: a symbolic link that this layer made is followed on the way to what comes after it in the archive ("the archive is extracted like a regular
+    // tar archive"), as text and inside the root, whatever the layers below have at its target. One that was there before the layer is not followed: a
+    // union of per-layer directories cannot, and the path says that there is a directory. Nor is a hard link to such a one. Null: the links lead in a circle.
+    private List<string>? Resolve(List<string> path)
     {
-        List<(string Name, Node Node)> stack = StackTo(from);
+        List<string> real = [];
         LinkedList<string> todo = new(path);
         int links = 0;
         while (todo.First is { } first)
@@ -280,78 +329,47 @@ internal sealed class LayerModel
             todo.RemoveFirst();
             if (first.Value == "..")
             {
-                if (stack.Count > 0)
-                {
-                    stack.RemoveAt(stack.Count - 1);
-                }
-
-                continue;
+                // ".." of the root is the root
+                real = real[..Math.Max(0, real.Count - 1)];
             }
-
-            Node at = stack.Count == 0 ? root : stack[^1].Node;
-            if (at.Children.GetValueOrDefault(first.Value) is not { } next)
+            else if (Find(real)?.Children.GetValueOrDefault(first.Value) is { Body.Kind: EntryKind.SymbolicLink } link && link.Body.Layer == layerNumber)
             {
-                return null;
-            }
-
-            if (next.Body.Kind == EntryKind.SymbolicLink)
-            {
-                if (++links > MaximumLinks || !mayFollow([.. stack.Select(step => step.Name), first.Value]))
+                if (++links > MaximumLinks)
                 {
                     return null;
                 }
 
-                if (next.Body.Target.StartsWith('/'))
-                {
-                    stack.Clear();
-                }
-
-                foreach (string name in next.Body.Target.Split('/').Where(name => name is not ("" or ".")).Reverse())
+                Note(true, Choice.FollowedLink);
+                real = link.Body.Target.StartsWith('/') ? [] : real;
+                foreach (string name in link.Body.Target.Split('/').Where(name => name is not ("" or ".")).Reverse())
                 {
                     todo.AddFirst(name);
                 }
             }
-            else if (next.IsDirectory)
-            {
-                stack.Add((first.Value, next));
-            }
             else
+            {
+                real.Add(first.Value);
+            }
+        }
+
+        return real;
+    }
+
+    /// <summary>The directory at exactly that path.</summary>
+    private Node? Find(List<string> path)
+    {
+        Node at = root;
+        foreach (string name in path)
+        {
+            if (at.Children.GetValueOrDefault(name) is not { IsDirectory: true } next)
             {
                 return null;
             }
+
+            at = next;
         }
 
-        return stack.Count == 0 ? root : stack[^1].Node;
-    }
-
-    private List<(string Name, Node Node)> StackTo(Node directory)
-    {
-        List<(string, Node)> stack = [];
-        return Search(root) ? stack : throw new InvalidOperationException("the directory is not in the tree");
-
-        bool Search(Node at)
-        {
-            if (at == directory)
-            {
-                return true;
-            }
-
-            foreach ((string name, Node child) in at.Children)
-            {
-                if (child.IsDirectory)
-                {
-                    stack.Add((name, child));
-                    if (Search(child))
-                    {
-                        return true;
-                    }
-
-                    stack.RemoveAt(stack.Count - 1);
-                }
-            }
-
-            return false;
-        }
+        return at;
     }
 
     /// <summary>Path → what is there, as <see cref="FileTree.Read"/> tells it of a file system.</summary>
@@ -413,23 +431,30 @@ internal sealed class LayerModel
     {
         internal Inode Body { get; } = body;
 
+        /// <summary>The one that made the name.</summary>
+        internal int Layer { get; } = layer;
+
         internal Copy Copy { get; set; } = new(layer);
 
         internal Dictionary<string, Node> Children { get; } = [];
 
         internal bool IsDirectory => Body.Kind == EntryKind.Directory;
 
-        internal static Node ImpliedDirectory() => new(new Inode(new ModelEntry(EntryKind.Directory, "") { Mode = 0x1ED }), 0);
+        internal static Node ImpliedDirectory() => new(new Inode(new ModelEntry(EntryKind.Directory, "") { Mode = 0x1ED }, 0), 0);
     }
 
     /// <summary>What hard links share.</summary>
-    private sealed class Inode(ModelEntry entry)
+    private sealed class Inode(ModelEntry entry, int layer)
     {
         private ModelEntry attributes = entry;
+
+        internal int Layer { get; } = layer;
 
         internal EntryKind Kind => attributes.Kind;
 
         internal string Target => attributes.Target;
+
+        internal int Mode => attributes.Mode;
 
         internal void ReplaceAttributes(ModelEntry entry) => attributes = entry;
 

@@ -60,9 +60,13 @@ public sealed class LayerModelTests
     }
 
     [Fact]
-    public void Parents_are_followed_through_links_inside_the_root_and_made_where_there_are_none() => Assert.Equal(
-        ["", "lib", "new", "new/dir", "new/dir/y", "usr", "usr/lib", "usr/lib/x", "usr/z"],
-        PathsOf(["usr/lib/", "lib>../usr/lib"], ["lib/x", "new/dir/y", "usr/z"]));
+    public void Parents_are_followed_through_links_of_the_same_layer_and_made_where_there_are_none()
+    {
+        Assert.Equal(
+            ["", "lib", "new", "new/dir", "new/dir/y", "usr", "usr/lib", "usr/lib/x", "usr/z"],
+            PathsOf(["usr/lib/"], ["lib>../usr/lib", "lib/x", "new/dir/y", "usr/z"]));
+        Assert.Equal(["", "lib", "lib/x", "usr", "usr/lib"], PathsOf(["usr/lib/", "lib>../usr/lib"], ["lib/x"]));
+    }
 
     [Fact]
     public void The_generator_gives_the_same_stack_for_the_same_seed() => Assert.Equal(
