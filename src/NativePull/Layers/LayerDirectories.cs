@@ -181,6 +181,8 @@ internal sealed class LayerDirectories : IDisposable
         NameKey key = new(parent, name);
         Placeholders.Remove(key);
         LowerSymlinks.Remove(key);
+        // the way that was looked up last may have led through it, if it is a link
+        last = null;
         int errno = Libc.Unlink(handle, name);
         if (errno is Errno.IsDirectory or Errno.PermissionDenied)
         {
@@ -188,7 +190,6 @@ internal sealed class LayerDirectories : IDisposable
             if (known.Remove(key, out TouchedDirectory? gone))
             {
                 gone.IsGone = true;
-                last = null;
             }
         }
         else if (errno != Errno.NoEntry)

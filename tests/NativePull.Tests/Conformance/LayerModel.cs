@@ -60,6 +60,7 @@ internal sealed class LayerModel
 
     private readonly List<(int Entry, Choice Choice)> choices = [];
     private readonly List<(Node Node, Copy Before)> copied = [];
+    private readonly HashSet<Copy> rewritten = [];
     private int current;
 
     // whether the markers of the layer being applied did
@@ -110,13 +111,14 @@ internal sealed class LayerModel
     // Where no link of this layer is left, there is no need for the copy.
     private void ForgetUnneededCopies()
     {
-        HashSet<Copy> needed = [.. Nodes(root).Where(node => node.Layer == layerNumber).Select(node => node.Copy)];
+        HashSet<Copy> needed = [.. rewritten, .. Nodes(root).Where(node => node.Layer == layerNumber).Select(node => node.Copy)];
         foreach ((Node node, Copy before) in copied)
         {
             node.Copy = needed.Contains(node.Copy) ? node.Copy : before;
         }
 
         copied.Clear();
+        rewritten.Clear();
     }
 
     private static IEnumerable<Node> Nodes(Node at) => at.Children.Values.SelectMany(child => Nodes(child).Prepend(child));
@@ -248,15 +250,16 @@ internal sealed class LayerModel
             return;
         }
 
+        bool wasThere = FindFile(target) is not null;
         parent.Children.Remove(name);
         // Choice: what a link names must be there already, in this layer or below ("Extracting a layer with hardlink references to files outside of
         // the layer may fail" allows to refuse the latter; we do not).
         Node? linked = FindFile(target);
-        if (linked is null && removedSomething)
+        if (linked is null && (removedSomething || wasThere))
         {
-            // Undetermined: a link to what a marker of its own layer removes. By the order of the archive it could still be there; by the rule that
-            // markers come first it is not. No layer made by comparing trees has it.
-            throw new RefusedException(current, "a hard link to what is not there, maybe for a marker of the same layer") { IsUndetermined = true };
+            // Undetermined: a link to what was below or behind the very name it takes; a link to what a marker of its own layer removes. By the order
+            // of the archive it could still be there; by the rule that markers come first it is not. No layer made by comparing trees has it.
+            throw new RefusedException(current, "a hard link to what is no longer there") { IsUndetermined = true };
         }
 
         if (linked is null || linked.IsDirectory)
@@ -283,6 +286,10 @@ internal sealed class LayerModel
         {
             copied.Add((existing, existing.Copy));
             existing.Copy = linked.Copy;
+            if (existing != linked)
+            {
+                rewritten.Add(linked.Copy);
+            }
         }
         else
         {
