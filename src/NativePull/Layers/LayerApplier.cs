@@ -478,15 +478,7 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options, A
         using SafeFileHandle from = source!;
         Failure.ThrowIf(CreateFile(parent, name, out SafeFileHandle? made), "open", path);
         using SafeFileHandle to = made!;
-        byte[] buffer = new byte[BufferSize];
-        long offset = 0;
-        int read;
-        while ((read = RandomAccess.Read(from, buffer, offset)) > 0)
-        {
-            Failure.ThrowIf(Libc.WriteAll(to, buffer.AsSpan(0, read), offset), "write", path);
-            offset += read;
-        }
-
+        CopyContent(from, to, path);
         Metadata.Copy(from, status, to, path);
         Metadata.SetTimes(to, new TarTime(status.ModifiedSeconds, (int)status.ModifiedNanoseconds), path);
     }
@@ -512,6 +504,24 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options, A
             DeviceMinor = status.RawMinor,
             Modified = new TarTime(status.ModifiedSeconds, (int)status.ModifiedNanoseconds),
         };
+    }
+
+    // Holes stay holes: a sparse file of a lower layer may be larger than any disk, and than could ever be read.
+    private static void CopyContent(SafeFileHandle from, SafeFileHandle to, byte[] path)
+    {
+        byte[] buffer = new byte[BufferSize];
+        long offset = 0;
+        while (Libc.TryNextData(from, offset, out long start, out long end))
+        {
+            int read = 1;
+            for (offset = start; offset < end && read > 0; offset += read)
+            {
+                read = RandomAccess.Read(from, buffer.AsSpan(0, (int)Math.Min(buffer.Length, end - offset)), offset);
+                Failure.ThrowIf(Libc.WriteAll(to, buffer.AsSpan(0, read), offset), "write", path);
+            }
+        }
+
+        Failure.ThrowIf(Libc.SetLength(to, RandomAccess.GetLength(from)), "ftruncate", path);
     }
 
     private void Finish(TouchedDirectory directory, LowerLayers lowers)

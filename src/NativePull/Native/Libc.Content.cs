@@ -35,6 +35,14 @@ internal static unsafe partial class Libc
     /// <summary>ftruncate(2): what was not written before the new end is a hole; 0 or an errno.</summary>
     internal static int SetLength(SafeFileHandle file, long length) => Result(ftruncate(file, length));
 
+    /// <summary>The next run of data from <paramref name="offset"/> on (lseek(2), SEEK_DATA and SEEK_HOLE); false where only a hole follows, or nothing.</summary>
+    internal static bool TryNextData(SafeFileHandle file, long offset, out long start, out long end)
+    {
+        start = lseek(file, offset, 3);
+        end = start < 0 ? start : lseek(file, start, 4);
+        return end > start;
+    }
+
     /// <summary>Bytes that this process may still write to the file system (fstatfs(2)); null where it does not say.</summary>
     internal static long? FreeBytes(SafeFileHandle file)
     {

@@ -46,7 +46,7 @@ public class MutationTests
         Directory.CreateDirectory(work["a/b"]);
         File.WriteAllText(work["sentinel"], "untouched");
         File.WriteAllText(work["a/sentinel"], "untouched");
-        TreeListing before = TreeListing.Of(work.Path);
+        string before = Outside(work);
         ExtractOptions options = new() { Format = Enum.Parse<LayerFormat>(format), KernelResolution = kernel, Xattrs = XattrPolicy.Try };
         int done = 0;
         ForEach(400, Archives.Tars(), (mutator, archive) =>
@@ -64,14 +64,21 @@ public class MutationTests
             }
             finally
             {
-                Directory.SetLastWriteTimeUtc(work["a/b"], DateTime.UnixEpoch);
-                Assert.Empty(Outside(before).Differences(Outside(TreeListing.Of(work.Path))));
+                Assert.Equal(before, Outside(work));
             }
         });
     }
 
-    private static TreeListing Outside(TreeListing tree) => tree.Select(entry =>
-        entry.Path.StartsWith("a/b/root", StringComparison.Ordinal) ? null : entry.Path == "a/b" ? entry with { Modified = "" } : entry);
+    // Not a listing of all: inside the target a damaged sparse file may be larger than could ever be read.
+    private static string Outside(TemporaryDirectory work)
+    {
+        string[] directories = [work.Path, work["a"]];
+        IEnumerable<string> names = directories.SelectMany(directory => Directory.GetFileSystemEntries(directory).Order(StringComparer.Ordinal).Prepend(directory));
+        return string.Join('\n', names.Select(name =>
+            name == work["a/b"]
+                ? string.Join(' ', Directory.GetFileSystemEntries(name).Where(entry => entry != work["a/b/root"]))
+                : $"{name} {File.GetUnixFileMode(name)} {File.GetLastWriteTimeUtc(name).Ticks} {(File.Exists(name) ? File.ReadAllText(name) : "")}"));
+    }
 
     private static void Apply(string directory, byte[] archive, ExtractOptions options)
     {

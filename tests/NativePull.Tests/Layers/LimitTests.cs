@@ -170,6 +170,30 @@ public class LimitTests
         Assert.Equal("abc\0"u8, data);
     }
 
+    [Fact]
+    public void A_sparse_file_larger_than_any_disk_is_copied_up_for_a_hard_link()
+    {
+        using TemporaryDirectory work = new();
+        Directory.CreateDirectory(work["lower"]);
+        Directory.CreateDirectory(work["upper"]);
+        const long size = 1L << 43;
+        ExtractOptions options = new() { Ownership = OwnershipPolicy.Squash };
+        Apply(work["lower"], new MemoryStream(SparseTests.Archive("1.0", [(1L << 42, 3)], size, "abc"u8.ToArray())), options, null);
+        using RootDirectory lower = RootDirectory.Open(work["lower"]);
+        using RootDirectory root = RootDirectory.Open(work["upper"]);
+        using LayerApplier applier = new(root, options with { Format = LayerFormat.Overlay });
+
+        applier.Apply(new TarBuilder().HardLink("dir/link", "dir/sparse").End().ToStream(), TestContext.Current.CancellationToken);
+        applier.Settle([lower], TestContext.Current.CancellationToken);
+
+        using FileStream file = File.OpenRead(work["upper/dir/link"]);
+        byte[] data = new byte[4];
+        file.Position = 1L << 42;
+        file.ReadExactly(data);
+        Assert.Equal("abc\0"u8, data);
+        Assert.Equal(size, file.Length);
+    }
+
     [Theory]
     [InlineData("9223372036854775806")]
     [InlineData("-9223372036854775806.5")]
