@@ -38,7 +38,7 @@ internal static class CommandLine
         Argument<string?> shortDirectory = new("DIR") { Arity = ArgumentArity.ZeroOrOne, Description = "Absent or empty directory" };
         root.Add(shortReference);
         root.Add(shortDirectory);
-        Add(root, options.Common, options.Network, options.Extraction, [options.Platform, options.Policy, options.Expect, options.CheckTag, options.Jobs, options.Connections, options.LimitRate]);
+        Add(root, options.Common, options.Network, options.Extraction, [options.Replace, options.Platform, options.Policy, options.Expect, options.CheckTag, options.Jobs, options.Connections, options.LimitRate]);
         root.SetAction((parsed, _) => parsed.GetValue(shortReference) is { } reference && parsed.GetValue(shortDirectory) is { } directory
             ? PullCommand.RunAsync(parsed, options, [reference], directory)
             : Task.FromResult(MissingArguments()));
@@ -61,17 +61,20 @@ internal static class CommandLine
     {
         Argument<string[]> references = new("REF") { Arity = ArgumentArity.OneOrMore, Description = "[REGISTRY/]REPOSITORY[:TAG][@DIGEST]" };
         Command command = new("pull", "Resolve, fetch, verify and record images") { references };
-        Add(command, [options.Extract, options.Rootfs, options.Platform, options.Policy, options.Expect, options.CheckTag, options.Jobs, options.Connections, options.LimitRate], options.Common, options.Network, options.Extraction);
+        Add(command, [options.Extract, .. options.Outputs, options.Platform, options.Policy, options.Expect, options.CheckTag, options.Jobs, options.Connections, options.LimitRate], options.Common, options.Network, options.Extraction);
         command.SetAction((parsed, _) => PullCommand.RunAsync(parsed, options, parsed.GetValue(references)!, parsed.GetValue(options.Rootfs)));
         return command;
     }
 
     private static Command Extract(Options options)
     {
-        Argument<string> reference = new("REF") { Description = "An image in the store" };
-        Command command = new("extract", "Turn an image of the store into files, offline") { reference };
-        Add(command, [options.Rootfs, options.Platform], options.Common, options.Extraction);
-        command.SetAction((parsed, _) => PullCommand.ExtractAsync(parsed, options, parsed.GetValue(reference)!));
+        Argument<string> source = new("SOURCE")
+        {
+            Description = "REF of the store, oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:REF]; FILE - is stdin, :@N the N-th image from 0",
+        };
+        Command command = new("extract", "Turn an image of the store, a layout or an archive into files, offline") { source };
+        Add(command, options.Outputs, [options.Platform], options.Common, options.Extraction);
+        command.SetAction((parsed, _) => ExtractCommand.RunAsync(parsed, options, parsed.GetValue(source)!));
         return command;
     }
 

@@ -45,6 +45,12 @@ internal sealed class Options
 
     internal Option<string?> Rootfs { get; } = Text("--rootfs", "DIR", "Publish the flattened root file system at DIR, which must be absent or empty");
 
+    internal Option<string?> LayerDirectories { get; } = Text("--layers", "DIR", "Lay out one overlay-ready directory a layer at DIR, which must be absent or empty");
+
+    internal Option<string?> Tar { get; } = Text("--tar", "FILE|-", "Write the flattened root file system as one archive to FILE, or to stdout");
+
+    internal Option<bool> Replace { get; } = new("--replace") { Description = "Put the new tree in the place of what DIR holds, in one step" };
+
     internal Option<int?> Jobs { get; } = Parsed<int?>(
         "--jobs",
         "N",
@@ -149,6 +155,8 @@ internal sealed class Options
     internal Option[] Network =>
         [AuthFile, Username, PasswordStdin, RegistryTokenFile, Anonymous, CaFile, CertDir, PlainHttp, InsecureSkipTlsVerify, Retries, ConnectTimeout, StallTimeout,
         MinRate, Deadline, WaitNetwork, Resolve];
+
+    internal Option[] Outputs => [Rootfs, LayerDirectories, Tar, Replace];
 
     internal Option[] Extraction => [Ownership, UidMap, GidMap, Xattrs, Devices, Whiteouts, MaxUnpacked, MaxEntries, NoSync];
 

@@ -106,10 +106,13 @@ internal sealed class Session : IDisposable
     }
 
     /// <summary>The same for work that is about no reference.</summary>
-    internal static async Task<int> RunAsync(ParseResult parsed, Options options, Func<Session, Task> work)
+    internal static Task<int> RunAsync(ParseResult parsed, Options options, Func<Session, Task> work) => RunAsync(parsed, options, null, work);
+
+    /// <summary>The same for work about something else that failures are told with.</summary>
+    internal static async Task<int> RunAsync(ParseResult parsed, Options options, string? subject, Func<Session, Task> work)
     {
         using Session session = new(parsed, options);
-        return session.Conclude(await session.TryAsync(() => work(session)) is { } failure ? [(null, failure)] : []);
+        return session.Conclude(await session.TryAsync(() => work(session)) is { } failure ? [(subject, failure)] : []);
     }
 
     internal Platform Platform => parsed.GetValue(options.Platform) ?? Platform.OfThisMachine;

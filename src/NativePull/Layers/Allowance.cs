@@ -28,17 +28,23 @@ internal sealed class Allowance(LayerLimits limits)
     internal void TakeFile(SafeFileHandle root, TarEntry file)
     {
         long size = file.DataSize;
+        TakeBytes(file, size);
+        if (size >= WorthAsking && Libc.FreeBytes(root) is { } free && size > free)
+        {
+            throw new PullException(PullError.NoSpace, $"archive: {TarText.Show(file.Name)} has {Text(size)} bytes, and {Text(free)} are free");
+        }
+    }
+
+    /// <summary>Before a file is written to where nobody can say what is free.</summary>
+    /// <exception cref="PullException">LimitPassed.</exception>
+    internal void TakeBytes(TarEntry file, long size)
+    {
         // size first: the sum of two long numbers may pass the largest
         if (limits.MaximumUnpacked is { } maximum && (size > maximum || Interlocked.Add(ref bytes, size) > maximum))
         {
             throw new PullException(
                 PullError.LimitPassed,
                 $"archive: {TarText.Show(file.Name)} has {Text(size)} bytes; with it there would be more than the {Text(maximum)} allowed");
-        }
-
-        if (size >= WorthAsking && Libc.FreeBytes(root) is { } free && size > free)
-        {
-            throw new PullException(PullError.NoSpace, $"archive: {TarText.Show(file.Name)} has {Text(size)} bytes, and {Text(free)} are free");
         }
     }
 

@@ -177,6 +177,18 @@ internal sealed class ExtractReport
 
     internal long DevicesSkipped { get; set; }
 
+    /// <summary>Of several together; null where there is none.</summary>
+    internal static ExtractReport? Sum(IEnumerable<ExtractReport?>? reports)
+    {
+        ExtractReport? sum = null;
+        foreach (ExtractReport report in reports?.OfType<ExtractReport>() ?? [])
+        {
+            (sum ??= new ExtractReport()).Add(report);
+        }
+
+        return sum;
+    }
+
     /// <summary>Modification times that the file system cuts or cannot hold.</summary>
     internal long TimesLost { get; set; }
 

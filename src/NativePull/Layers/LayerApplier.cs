@@ -365,7 +365,9 @@ internal sealed class LayerApplier(RootDirectory root, ExtractOptions options, A
         return options.Devices == DevicePolicy.Make && !isWhiteout;
     }
 
-    private static void CheckTarget(TarEntry entry, byte[] path)
+    /// <summary>Refuses a symbolic link that no file system can hold.</summary>
+    /// <exception cref="PullException">Malformed, UnsafeEntry, LimitPassed.</exception>
+    internal static void CheckTarget(TarEntry entry, byte[] path)
     {
         if (entry.Kind != TarEntryKind.Symlink)
         {

@@ -51,6 +51,18 @@ internal static class LayerStream
         }
     }
 
+    /// <summary>Whether <see cref="Decompress"/> would give other bytes; for a file at its beginning, which comes back there.</summary>
+    /// <exception cref="PullException">Unsupported.</exception>
+    internal static bool IsCompressed(Stream file, string what)
+    {
+        byte[] magic = new byte[10];
+        int length = file.ReadAtLeast(magic, magic.Length, throwOnEndOfStream: false);
+        file.Position = 0;
+        using LookaheadStream first = new(new MemoryStream(magic, 0, length));
+        using Stream? decoder = Decoder(first, what);
+        return decoder is not null;
+    }
+
     // Null: not compressed.
     private static Stream? Decoder(LookaheadStream input, string what)
     {

@@ -22,6 +22,15 @@ internal static unsafe partial class Libc
     private const int NoSuchFile = 2; // ENOENT
     private const int Interrupted = 4; // EINTR
     private const int WouldBlock = 11; // EAGAIN
+    private const int LongestPath = 4096; // PATH_MAX
+    private const int ExchangeNames = 2; // RENAME_EXCHANGE, renameat2(2)
+
+    private static readonly long CallRenameAt2 = RuntimeInformation.ProcessArchitecture switch
+    {
+        Architecture.Arm64 => 276,
+        Architecture.Arm => 382,
+        _ => 316,
+    };
 
     /// <summary>flock(2), exclusive, without waiting. False: another open file holds it.</summary>
     internal static bool TryLock(SafeFileHandle file, string subject)
@@ -101,6 +110,39 @@ internal static unsafe partial class Libc
         }
     }
 
+    /// <summary>renameat2(2), RENAME_EXCHANGE: both names exist throughout, and afterwards each means what the other did. 0 or an errno.</summary>
+    internal static int Exchange(string one, string other)
+    {
+        fixed (byte* oneBytes = Terminated(one))
+        fixed (byte* otherBytes = Terminated(other))
+        {
+            return Result((int)syscall(CallRenameAt2, CurrentDirectory, (nint)oneBytes, CurrentDirectory, (nint)otherBytes, ExchangeNames, 0));
+        }
+    }
+
+    /// <summary>realpath(3): absolute, without links; null where something on the way is absent.</summary>
+    internal static string? TryRealPath(string path)
+    {
+        byte* resolved = stackalloc byte[LongestPath];
+        fixed (byte* bytes = Terminated(path))
+        {
+            if (realpath(bytes, resolved) is null)
+            {
+                int errno = Marshal.GetLastPInvokeError();
+                return errno == NoSuchFile ? null : throw new LinuxException("realpath", path, errno);
+            }
+        }
+
+        return Marshal.PtrToStringUTF8((nint)resolved);
+    }
+
+    /// <summary>A second handle on one of the three standard streams, closed on its own.</summary>
+    internal static SafeFileHandle DuplicateStandard(int descriptor)
+    {
+        using SafeFileHandle standard = new(descriptor, ownsHandle: false);
+        return Duplicate(standard, descriptor == 0 ? "stdin" : "stdout");
+    }
+
     /// <summary>statx(2) of an open file.</summary>
     internal static FileIdentity IdentityOf(SafeFileHandle file, string subject)
     {
@@ -165,6 +207,23 @@ internal static unsafe partial class Libc
             || own.Inode == parent.Inode;
     }
 
+    /// <summary>What a path leads to, links followed: a value of <see cref="FileType"/>; 0 where it leads to nothing.</summary>
+    internal static uint TypeOf(string path)
+    {
+        byte* status = stackalloc byte[StatxSize];
+        fixed (byte* bytes = Terminated(path))
+        {
+            if (statx(CurrentDirectory, bytes, 0, BasicStatisticsAndBirth, status) != 0)
+            {
+                int errno = Marshal.GetLastPInvokeError();
+                return errno is NoSuchFile or Errno.NotDirectory ? 0u : throw new LinuxException("statx", path, errno);
+            }
+        }
+
+        // stx_mode
+        return BinaryPrimitives.ReadUInt16LittleEndian(new ReadOnlySpan<byte>(status + 28, sizeof(ushort))) & FileType.Mask;
+    }
+
     // Offsets of struct statx: stx_ino 32, stx_btime 80, stx_dev_major 136, stx_dev_minor 140.
     private static FileIdentity IdentityFrom(ReadOnlySpan<byte> status) => new(
         BinaryPrimitives.ReadUInt32LittleEndian(status[136..]),
@@ -200,6 +259,9 @@ internal static unsafe partial class Libc
 
     [LibraryImport("libc", SetLastError = true)]
     private static partial int rename(byte* from, byte* to);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial byte* realpath(byte* path, byte* resolved);
 
     [LibraryImport("libc", SetLastError = true)]
     private static partial int statx(int directory, byte* path, int flags, uint mask, byte* status);

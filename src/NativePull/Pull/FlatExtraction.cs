@@ -7,9 +7,9 @@ namespace NativePull.Pull;
 /// All layers in order onto one root, in a staging directory beside the destination. Nothing is visible until <see cref="Publish"/>; disposing
 /// without it leaves nothing behind.
 /// </summary>
-/// <param name="isThere">Whether another process published the very same there meanwhile.</param>
+/// <param name="isThere">Whether the destination already is this image's.</param>
 internal sealed class FlatExtraction(
-    string destination, StoreOptions store, Func<bool> isThere, IReadOnlyList<LayerSource> sources, ExtractOptions options) : IDisposable
+    string destination, bool replace, StoreOptions store, Func<bool> isThere, IReadOnlyList<LayerSource> sources, ExtractOptions options) : IDisposable
 {
     private readonly ExtractOptions flat = options with { Format = LayerFormat.Flat };
     private StagedDirectory? staged;
@@ -19,7 +19,7 @@ internal sealed class FlatExtraction(
     {
         while (true)
         {
-            staged = await StagedDirectory.BeginAsync(destination, store, isThere, token);
+            staged = await StagedDirectory.BeginAsync(destination, store, isThere, token, replace);
             if (staged is not { } target)
             {
                 return;
@@ -39,16 +39,16 @@ internal sealed class FlatExtraction(
         }
     }
 
-    /// <summary>What was written and lost; of all layers together.</summary>
-    internal ExtractReport Report { get; private set; } = new();
+    /// <summary>What was written and lost, of all layers together; null where nothing had to be made.</summary>
+    internal ExtractReport? Report { get; private set; }
 
     /// <summary>Under which policies; see <see cref="ExtractOptions.Variant"/>.</summary>
     internal static string VariantOf(ExtractOptions options) => (options with { Format = LayerFormat.Flat }).Variant;
 
-    /// <summary>Which directory it is, before and after it is published; null: another process made it, and there is nothing to publish.</summary>
+    /// <summary>Which directory it is, before and after it is published; null where nothing had to be made.</summary>
     internal string? Identity => staged?.Identity;
 
-    internal void Publish() => staged!.Publish();
+    internal void Publish() => staged?.Publish();
 
     public void Dispose() => staged?.Dispose();
 

@@ -24,7 +24,7 @@ internal sealed class ImagePuller(
             throw new PullException(PullError.Unexpected, $"{reference}: expected {expected}, got {image.Digest}");
         }
 
-        if (image.NoImage is { } why && (options.ExtractLayers || options.Rootfs is not null))
+        if (image.NoImage is { } why && (options.ExtractLayers || options.Outputs.AreAsked))
         {
             throw new PullException(PullError.Unsupported, $"{reference}: {why}: there is nothing to extract; pulled without that, its blobs are kept as they are");
         }
@@ -34,34 +34,32 @@ internal sealed class ImagePuller(
         await KeepDocumentsAsync(image, token);
 
         Dictionary<Digest, LayerDownload> downloads = image.Blobs.ToDictionary(blob => blob.Digest, blob => new LayerDownload(blob, blobs, events));
-        List<LayerSource> sources = [.. image.Layers.Select(layer => new LayerSource(layer, downloads[layer.Blob.Digest], events))];
-        OverlayExtraction? overlay = options.ExtractLayers ? new OverlayExtraction(sources, layers, options.Extract) : null;
-        using FlatExtraction? flat = ToFlat(image, sources, options);
-        await RunAsync(image, downloads.Values, overlay, flat, options, token);
+        List<LayerSource> sources = [.. image.Layers.Select(layer => ToSource(layer, downloads[layer.Blob.Digest], events))];
+        OverlayExtraction? overlay = options.ExtractLayers ? new OverlayExtraction(sources, layers, options.Outputs.Extract) : null;
+        using Outputs outputs = new(options.Outputs, image.Manifest.Descriptor.Digest, sources, catalog);
+        outputs.Check();
+        await RunAsync(image, downloads.Values, overlay, outputs, options, token);
+        await outputs.WriteArchiveAsync(token);
         await catalog.RecordAsync(ToRecord(image, clock.GetUtcNow()), token);
-        if (flat is { Identity: { } identity })
-        {
-            // said before it is done: after a crash between the two the directory is still recognised, or is not there at all
-            catalog.RecordRootfs(options.Rootfs!, image.Manifest.Descriptor.Digest, FlatExtraction.VariantOf(options.Extract), identity);
-            flat.Publish();
-        }
+        outputs.Publish();
 
-        ExtractReport? extracted = (flat?.Identity is null ? null : flat.Report) ?? Sum(overlay?.Reports);
-        foreach (string loss in Losses.Of(extracted, options.Extract))
+        ExtractReport? extracted = outputs.Report ?? ExtractReport.Sum(overlay?.Reports);
+        foreach (string loss in Losses.Of(extracted, options.Outputs.Extract))
         {
             events.Report(new PullEvent.Warning(loss));
         }
 
         return new PullResult(
-            reference,
+            reference.ToString(),
+            reference.Name,
             image.Digest,
-            image.Manifest.Descriptor,
-            image.Config.Descriptor,
+            image.Manifest.Descriptor.Digest,
+            image.Config.Descriptor.Digest,
             image.Platform,
-            [.. sources.Select((source, i) => ToResult(source, overlay?.Paths[i], overlay?.Reports[i]))],
+            [.. image.Layers.Select((layer, i) => ToResult(layer, downloads[layer.Blob.Digest], overlay?.Paths[i] ?? outputs.LayerPaths?[i], overlay?.Reports[i] ?? outputs.LayerReports?[i]))],
             image.TotalBytes,
             downloads.Values.Sum(download => download.DownloadedBytes),
-            options.Rootfs,
+            options.Outputs.Rootfs,
             extracted,
             events.Texts,
             clock.GetElapsedTime(begun))
@@ -92,17 +90,8 @@ internal sealed class ImagePuller(
         return await resolver.ResolveAsync(reference, known, options.Platform, options.PlatformIsExplicit, token);
     }
 
-    // Null where there is nothing to do: no directory asked for, or it is there from the same manifest already.
-    private FlatExtraction? ToFlat(ResolvedImage image, IReadOnlyList<LayerSource> sources, PullOptions options)
-    {
-        if (options.Rootfs is not { } destination)
-        {
-            return null;
-        }
-
-        bool IsThere() => catalog.HasRootfs(destination, image.Manifest.Descriptor.Digest, FlatExtraction.VariantOf(options.Extract));
-        return IsThere() ? null : new FlatExtraction(destination, new StoreOptions { Sync = options.Sync }, IsThere, sources, options.Extract);
-    }
+    private static LayerSource ToSource(PlannedLayer layer, LayerDownload download, IProgress<PullEvent> events) =>
+        new(layer, download.Open, () => download.Completion, events);
 
     // What a header says is enough to agree; to disagree, the document itself is asked for.
     private async Task CheckTagAsync(Reference reference, PullOptions options, CancellationToken token)
@@ -145,7 +134,7 @@ internal sealed class ImagePuller(
         ResolvedImage image,
         IReadOnlyCollection<LayerDownload> downloads,
         OverlayExtraction? overlay,
-        FlatExtraction? flat,
+        Outputs outputs,
         PullOptions options,
         CancellationToken token)
     {
@@ -157,7 +146,7 @@ internal sealed class ImagePuller(
 
         // Bottom-up, so that what an applier waits for is always being fetched, and the lowest first. Where nobody waits, the largest first:
         // the whole ends when the last one does.
-        IEnumerable<LayerDownload> order = overlay is null && flat is null ? downloads.OrderByDescending(download => download.Blob.Size) : downloads;
+        IEnumerable<LayerDownload> order = overlay is null && !options.Outputs.AreAsked ? downloads.OrderByDescending(download => download.Blob.Size) : downloads;
         foreach (LayerDownload download in order)
         {
             download.Completion = work.Run(cancel =>
@@ -165,11 +154,7 @@ internal sealed class ImagePuller(
         }
 
         overlay?.Start(work);
-        if (flat is not null)
-        {
-            _ = work.Run(flat.RunAsync);
-        }
-
+        outputs.Start(work);
         await work.AwaitAllAsync();
     }
 
@@ -186,17 +171,6 @@ internal sealed class ImagePuller(
     private static StoredDocument ToStored(Document document) =>
         new(document.Descriptor.MediaType, document.Descriptor.Digest, document.Content);
 
-    private static ExtractReport? Sum(IReadOnlyList<ExtractReport?>? reports)
-    {
-        ExtractReport? sum = null;
-        foreach (ExtractReport report in reports?.OfType<ExtractReport>() ?? [])
-        {
-            (sum ??= new ExtractReport()).Add(report);
-        }
-
-        return sum;
-    }
-
-    private static PulledLayer ToResult(LayerSource source, string? path, ExtractReport? extracted) => new(
-        source.Layer.Blob, source.Layer.DiffId, source.Layer.ChainId, source.Download.State, source.Download.ResumedFrom, path, extracted);
+    private static PulledLayer ToResult(PlannedLayer layer, LayerDownload download, string? path, ExtractReport? extracted) => new(
+        layer.Blob, layer.DiffId, layer.ChainId, download.State, download.ResumedFrom, path, extracted);
 }

@@ -3,29 +3,36 @@ using NativePull.Layers;
 
 namespace NativePull.Pull;
 
-/// <summary>Applies one layer of an image from its download: follows the part while it grows, and checks the diff ID over every byte.</summary>
-internal sealed class LayerSource(PlannedLayer layer, LayerDownload download, IProgress<PullEvent> progress)
+/// <summary>One layer of an image wherever its bytes come from: a download that is followed, a store, an archive.</summary>
+/// <param name="open">The blob's bytes from the first on, for a blocking reader. One that verifies itself is read to its end.</param>
+/// <param name="completion">Ends when the blob's own digest has been compared, where that is not the reader's work.</param>
+internal sealed class LayerSource(PlannedLayer layer, Func<CancellationToken, Stream> open, Func<Task> completion, IProgress<PullEvent> progress)
 {
     internal PlannedLayer Layer { get; } = layer;
 
-    internal LayerDownload Download { get; } = download;
+    internal Task Completion => completion();
 
     /// <summary>Blocks its thread until the layer is applied and its diff ID has been compared; the blob itself may not be committed yet.</summary>
     /// <param name="target">What is being made, for the progress report.</param>
-    internal void Apply(LayerApplier applier, string target, CancellationToken token)
+    internal void Apply(LayerApplier applier, string target, CancellationToken token) => Read(target, tar => applier.Apply(tar, token), applier.Limits, token);
+
+    /// <summary>Gives the plain tar to a reader; returns when it and every byte after it have been read, and the diff ID was the one promised.</summary>
+    internal void Read(string target, Action<Stream> reader, LayerLimits limits, CancellationToken token)
     {
         progress.Report(new PullEvent.LayerExtracting(Layer.Blob, target));
         try
         {
-            using ReadAheadStream tar = new(LayerStream.Open(Download.Open(token), Layer.DiffId, $"layer {Layer.Blob.Digest}", applier.Limits), token);
-            applier.Apply(tar, token);
+            Stream blob = open(token);
+            using ReadAheadStream tar = new(LayerStream.Open(blob, Layer.DiffId, $"layer {Layer.Blob.Digest}", limits), token);
+            reader(tar);
             // the archive's end is not the stream's: the diff ID covers the padding too
             tar.Drain();
+            (blob as VerifyingStream)?.Drain(token);
         }
         catch (PullException suspect) when (suspect.Reason is PullError.Malformed or PullError.DiffIdMismatch)
         {
             // bytes that make no sense are most likely not the bytes promised: the download's verdict on them comes first
-            Blocking.Wait(Download.Completion, token);
+            Blocking.Wait(Completion, token);
             throw;
         }
 

@@ -57,8 +57,8 @@ internal sealed class OverlayExtraction(IReadOnlyList<LayerSource> sources, Laye
             using (applied)
             {
                 await lower;
-                await source.Download.Completion;
-                await Blocking.OnOwnThread(() => Settle(applied.Applier, position, token), token);
+                await source.Completion;
+                await Blocking.OnOwnThread(() => Settle(applied.Applier, paths, position, overlay, token), token);
                 applied.Staged.Publish();
                 reports[position] = applied.Applier.Report;
             }
@@ -103,14 +103,16 @@ internal sealed class OverlayExtraction(IReadOnlyList<LayerSource> sources, Laye
         }
     }
 
-    private void Settle(LayerApplier applier, int position, CancellationToken token)
+    /// <summary>Settles the layer at a position on those below it.</summary>
+    /// <param name="paths">Every layer's directory, bottom first; those below the position are settled.</param>
+    internal static void Settle(LayerApplier applier, IReadOnlyList<string?> paths, int position, ExtractOptions options, CancellationToken token)
     {
         List<RootDirectory> lowersTopFirst = [];
         try
         {
             for (int below = position - 1; below >= 0; below--)
             {
-                lowersTopFirst.Add(RootDirectory.Open(paths[below]!, overlay.KernelResolution));
+                lowersTopFirst.Add(RootDirectory.Open(paths[below]!, options.KernelResolution));
             }
 
             applier.Settle(lowersTopFirst, token);

@@ -1,4 +1,3 @@
-using NativePull.Layers;
 using NativePull.Oci;
 
 namespace NativePull.Pull;
@@ -36,9 +35,6 @@ internal sealed record PullOptions
     /// <summary>One overlay-ready directory a layer, inside the store.</summary>
     internal bool ExtractLayers { get; init; }
 
-    /// <summary>Where the flattened root file system goes; null: nowhere. Absent or empty before.</summary>
-    internal string? Rootfs { get; init; }
-
     /// <summary>Blobs downloaded at once at most, 1 to 64.</summary>
     internal int Jobs { get; init; } = 8;
 
@@ -51,9 +47,6 @@ internal sealed record PullOptions
     /// <summary>Bytes per second over all downloads together; null: unlimited.</summary>
     internal long? LimitRate { get; init; }
 
-    /// <summary>Flush what was written before it is published; off, a power cut may lose it.</summary>
-    internal bool Sync { get; init; } = true;
-
-    /// <summary>How layers become files; the format is set per target.</summary>
-    internal ExtractOptions Extract { get; init; } = new();
+    /// <summary>What the image shall become outside the store, and how layers become files inside it.</summary>
+    internal OutputOptions Outputs { get; init; } = new();
 }

@@ -21,15 +21,19 @@ internal sealed record PulledLayer(
     Descriptor Blob, Digest DiffId, ChainId ChainId, LayerState State, long ResumedFrom, string? Path, ExtractReport? Extracted = null);
 
 /// <summary>What came out of a pull.</summary>
+/// <param name="Reference">The reference in full, or the source as it was given.</param>
+/// <param name="Name">What stands before the "@" of NAME@DIGEST.</param>
 /// <param name="Digest">What the reference resolved to: an index's digest where it is one.</param>
+/// <param name="Manifest">Null where the source has none: the archives of docker save.</param>
 /// <param name="TotalBytes">Config and distinct layers, compressed.</param>
 /// <param name="DownloadedBytes">Bytes of blobs that this pull transferred.</param>
 /// <param name="Extracted">What this run wrote and could not keep: of the flattened tree where it made one, else of all layers; null where it wrote nothing.</param>
 internal sealed record PullResult(
-    Reference Reference,
+    string Reference,
+    string Name,
     Digest Digest,
-    Descriptor Manifest,
-    Descriptor Config,
+    Digest? Manifest,
+    Digest Config,
     Platform Platform,
     IReadOnlyList<PulledLayer> Layers,
     long TotalBytes,

@@ -4,20 +4,22 @@ using NativePull.Native;
 namespace NativePull.Store;
 
 /// <summary>
-/// A directory being made beside the place where it will appear, under a lock on itself; published by one rename. What a killed process left
-/// is removed by the next to come; disposing unpublished removes the tree.
+/// A directory being made beside the place where it will appear, under a lock on itself; published by one rename, or exchanged with what is there.
+/// What a killed process left is removed by the next to come; disposing unpublished removes the tree.
 /// </summary>
 internal sealed class StagedDirectory : IDisposable
 {
     private readonly string destination;
     private readonly bool sync;
+    private readonly bool replace;
     private SafeFileHandle? held;
 
-    private StagedDirectory(string path, string destination, bool sync, SafeFileHandle held)
+    private StagedDirectory(string path, string destination, bool sync, bool replace, SafeFileHandle held)
     {
         Path = path;
         this.destination = destination;
         this.sync = sync;
+        this.replace = replace;
         this.held = held;
         Identity = Libc.IdentityOf(held, path).ToString();
     }
@@ -28,9 +30,10 @@ internal sealed class StagedDirectory : IDisposable
     /// <summary>Which directory it is, before and after it is published.</summary>
     internal string Identity { get; }
 
-    /// <summary>Refuses what can never become a directory, emptied or not.</summary>
-    /// <exception cref="PullException">Machine.</exception>
-    internal static void CheckKind(string destination)
+    /// <summary>Refuses a destination that cannot be published to, before any work is done for it.</summary>
+    /// <param name="replace">Whether what is there may be exchanged for the new tree.</param>
+    /// <exception cref="PullException">Machine: it is not a directory, a mount point, not empty, or something is mounted in it.</exception>
+    internal static void Check(string destination, bool replace)
     {
         destination = System.IO.Path.TrimEndingDirectorySeparator(destination);
         if (new FileInfo(destination).LinkTarget is { } target)
@@ -38,38 +41,37 @@ internal sealed class StagedDirectory : IDisposable
             throw new PullException(PullError.Machine, $"{destination} is a symbolic link to {target}, which no rename can follow; name the directory itself");
         }
 
-        if (File.Exists(destination) && !Directory.Exists(destination))
+        switch (Libc.TypeOf(destination))
         {
-            throw new PullException(PullError.Machine, $"{destination} is there and is not a directory");
-        }
-    }
-
-    /// <summary>Refuses a destination that cannot be published to, before any work is done for it.</summary>
-    /// <exception cref="PullException">Machine: it is not a directory, not empty, or a mount point.</exception>
-    internal static void Check(string destination)
-    {
-        CheckKind(destination);
-        if (!Directory.Exists(destination))
-        {
-            return;
+            case 0:
+                return;
+            case FileType.Directory:
+                break;
+            default:
+                throw new PullException(PullError.Machine, $"{destination} is there and is not a directory");
         }
 
-        if (Directory.EnumerateFileSystemEntries(destination).Any())
+        if (!replace && Directory.EnumerateFileSystemEntries(destination).Any())
         {
-            throw new PullException(PullError.Machine, $"{destination} is not empty");
+            throw new PullException(PullError.Machine, $"{destination} is not empty (--replace puts the new tree in its place)");
         }
 
         if (Libc.IsMountPoint(destination))
         {
-            throw new PullException(PullError.Machine, $"{destination} is a mount point, which no rename can replace; name a directory below it");
+            throw new PullException(PullError.Machine, Destination.MountPoint(destination));
         }
+
+        // a bind mount of the same file system has its parent's device number
+        Destination.CheckMounts(destination);
     }
 
     /// <summary>
-    /// Begins, after waiting for a live process that is making the same directory; null: what is wanted is there, now or after that wait.
+    /// Begins, after waiting for a live process that is making the same directory; null: what is wanted is there, now or after that wait, and nothing
+    /// that a killed process left is beside it.
     /// </summary>
     /// <exception cref="PullException">As <see cref="Check"/>.</exception>
-    internal static async Task<StagedDirectory?> BeginAsync(string destination, StoreOptions options, Func<bool> isThere, CancellationToken token)
+    internal static async Task<StagedDirectory?> BeginAsync(
+        string destination, StoreOptions options, Func<bool> isThere, CancellationToken token, bool replace = false)
     {
         // how far the other process is cannot be seen from here, so the wait is for as long as its lock lives
         LockWait wait = new(options with { LockTimeout = TimeSpan.MaxValue }, destination, () => 0);
@@ -78,12 +80,12 @@ internal sealed class StagedDirectory : IDisposable
             StagedDirectory? staged;
             try
             {
-                staged = TryBegin(destination, options.Sync);
+                staged = TryBegin(destination, options.Sync, replace);
             }
             catch (PullException) when (isThere())
             {
                 // published between the two looks
-                return null;
+                break;
             }
 
             if (staged is null)
@@ -100,18 +102,18 @@ internal sealed class StagedDirectory : IDisposable
             }
         }
 
+        Sweep(destination);
         return null;
     }
 
     /// <summary>Null: another live process is making the same directory.</summary>
     /// <exception cref="PullException">As <see cref="Check"/>.</exception>
-    internal static StagedDirectory? TryBegin(string destination, bool sync)
+    internal static StagedDirectory? TryBegin(string destination, bool sync, bool replace = false)
     {
         destination = System.IO.Path.TrimEndingDirectorySeparator(destination);
-        Check(destination);
-        string parent = ParentOf(destination);
-        Directory.CreateDirectory(parent);
-        string path = System.IO.Path.Combine(parent, $".{System.IO.Path.GetFileName(destination)}.nativepull");
+        Check(destination, replace);
+        Directory.CreateDirectory(ParentOf(destination));
+        string path = StagingOf(destination);
         while (true)
         {
             Directory.CreateDirectory(path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
@@ -130,7 +132,7 @@ internal sealed class StagedDirectory : IDisposable
             bool ours = Libc.TryIdentityOf(path) == Libc.IdentityOf(handle, path);
             if (ours && !Directory.EnumerateFileSystemEntries(path).Any())
             {
-                return new StagedDirectory(path, destination, sync, handle);
+                return new StagedDirectory(path, destination, sync, replace, handle);
             }
 
             if (ours)
@@ -143,17 +145,33 @@ internal sealed class StagedDirectory : IDisposable
         }
     }
 
-    /// <summary>Flushes the tree and renames it into place.</summary>
+    /// <summary>Removes what a killed process left beside a destination: a tree half made, or the old one after an exchange. A live one's is let be.</summary>
+    internal static void Sweep(string destination)
+    {
+        string path = StagingOf(System.IO.Path.TrimEndingDirectorySeparator(destination));
+        if (Libc.TypeOf(path) != FileType.Directory)
+        {
+            return;
+        }
+
+        using SafeFileHandle? left = Libc.TryOpenDirectory(path);
+        if (left is not null && Libc.TryLock(left, path) && Libc.TryIdentityOf(path) == Libc.IdentityOf(left, path))
+        {
+            DirectoryTree.Remove(path);
+        }
+    }
+
+    /// <summary>Flushes the tree and renames it into place; where a tree is to be replaced, the two change places and the old one is removed.</summary>
     /// <exception cref="PullException">As <see cref="Check"/>.</exception>
     internal void Publish()
     {
-        Check(destination);
+        Check(destination, replace);
         if (sync)
         {
             Libc.FlushFileSystem(held!, Path);
         }
 
-        Libc.Rename(Path, destination);
+        bool exchanged = MoveIntoPlace();
         if (sync)
         {
             Libc.FlushDirectory(ParentOf(destination));
@@ -161,6 +179,11 @@ internal sealed class StagedDirectory : IDisposable
 
         held!.Dispose();
         held = null;
+        if (exchanged)
+        {
+            // the old tree now has the staging name: from here on it is what a killed process would have left
+            Sweep(destination);
+        }
     }
 
     public void Dispose()
@@ -172,6 +195,29 @@ internal sealed class StagedDirectory : IDisposable
             held = null;
         }
     }
+
+    // True: what was there now has the staging name. There is no moment without a directory at the destination.
+    private bool MoveIntoPlace()
+    {
+        if (!replace || Libc.TypeOf(destination) == 0 || !Directory.EnumerateFileSystemEntries(destination).Any())
+        {
+            Libc.Rename(Path, destination);
+            return false;
+        }
+
+        return Libc.Exchange(Path, destination) switch
+        {
+            0 => true,
+            // two renames would do it on any file system, but a crash between them would leave nothing at the destination
+            Errno.Invalid or Errno.NoSystemCall or Errno.NotSupported or Errno.CrossDevice => throw new PullException(
+                PullError.Machine,
+                $"{destination} cannot be replaced: its file system cannot exchange two directories (renameat2, RENAME_EXCHANGE); name a new directory, or remove it first"),
+            int errno => throw new LinuxException("renameat2", $"{Path} and {destination}", errno),
+        };
+    }
+
+    private static string StagingOf(string destination) =>
+        System.IO.Path.Combine(ParentOf(destination), $".{System.IO.Path.GetFileName(destination)}.nativepull");
 
     private static string ParentOf(string path) => System.IO.Path.GetDirectoryName(System.IO.Path.TrimEndingDirectorySeparator(path)) ?? "/";
 }

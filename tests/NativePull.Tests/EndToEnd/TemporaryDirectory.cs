@@ -9,6 +9,9 @@ public sealed class TemporaryDirectory : IDisposable
 
     public string this[string below] => System.IO.Path.Combine(Path, below);
 
+    /// <summary>What it holds, sorted: for asserting that nothing else does.</summary>
+    public string[] Names => [.. Directory.GetFileSystemEntries(Path).Select(path => System.IO.Path.GetFileName(path)).Order(StringComparer.Ordinal)];
+
     // names need not be UTF-8, which the BCL cannot remove
     public void Dispose() => NativePull.Native.DirectoryTree.Remove(Path);
 }

@@ -1,0 +1,292 @@
+using System.Globalization;
+
+namespace NativePull.Layers;
+
+/// <summary>
+/// Applies one layer's entries to a <see cref="MergedTree"/> by the very rules by which <see cref="LayerApplier"/> makes a flat tree of files; a test
+/// holds the two together. Only headers are looked at.
+/// </summary>
+/// <param name="layer">Counts layers from the bottom: removal speaks of lower ones only.</param>
+/// <param name="begin">The position of the layer's first entry.</param>
+internal sealed class TreeMerger(MergedTree tree, short layer, int begin)
+{
+    // Links in one path, as the kernel's own limit (path_resolution(7)).
+    private const int MaximumLinks = 40;
+
+    // Bytes; NAME_MAX of Linux: longer names cannot be extracted.
+    private const int LongestName = 255;
+
+    /// <param name="position">Counts entries over all layers.</param>
+    /// <exception cref="PullException">Malformed, UnsafeEntry, LimitPassed.</exception>
+    internal void Add(TarEntry entry, int position)
+    {
+        EntryPath path = EntryPath.Of(entry.Name);
+        if (path.IsRoot)
+        {
+            if (entry.Kind != TarEntryKind.Directory)
+            {
+                throw new PullException(PullError.UnsafeEntry, $"archive: {TarText.Show(entry.Name)} would replace the root by a {entry.Kind}");
+            }
+
+            tree.Look(MergedTree.Root) = LookOf(entry);
+            return;
+        }
+
+        switch (Whiteout.KindOf(path))
+        {
+            case WhiteoutKind.Ignored:
+                return;
+            case WhiteoutKind.Opaque:
+                if (GetForRemoval(path.Parent) is var hidden && hidden != MergedTree.None)
+                {
+                    HideLower(hidden);
+                }
+
+                return;
+            case WhiteoutKind.Name:
+                ReadOnlySpan<byte> removed = Whiteout.Removed(path.Base, path.Full);
+                if (GetForRemoval(path.Parent) is var directory && directory != MergedTree.None)
+                {
+                    RemoveLower(directory, removed);
+                }
+
+                return;
+            default:
+                Make(entry, path, position);
+                return;
+        }
+    }
+
+    private void Make(TarEntry entry, EntryPath path, int position)
+    {
+        CheckLength(path.Base, path.Full);
+        int parent = Get(path.Parent, position);
+        int made = entry.Kind switch
+        {
+            TarEntryKind.Directory => Describe(MakeDirectory(parent, path.Base, position), entry),
+            TarEntryKind.HardLink => MakeHardLink(parent, path, entry, position),
+            _ => MakeLeaf(parent, path.Base, position, AddInode(entry, path.Full, position)),
+        };
+        tree[made].WrittenBy = layer;
+    }
+
+    private int AddInode(TarEntry entry, byte[] path, int position)
+    {
+        LayerApplier.CheckTarget(entry, path);
+        return tree.AddInode(position, entry.LinkName, entry.Kind == TarEntryKind.Symlink);
+    }
+
+    // An entry's parent, made with what is missing above it; it holds something of this layer now, and so does all above it.
+    private int Get(ReadOnlySpan<byte> path, int position)
+    {
+        int found = Walk(path, position, make: true);
+        for (int at = found; at != MergedTree.None && !Holds(at); at = tree[at].Parent)
+        {
+            tree[at].TouchedBy = layer;
+        }
+
+        return found;
+    }
+
+    // A whiteout's directory. No link is followed: one that this layer made is not of the layers below.
+    private int GetForRemoval(ReadOnlySpan<byte> path)
+    {
+        int at = MergedTree.Root;
+        foreach (Range range in path.Split((byte)'/'))
+        {
+            if (path[range].Length > 0 && (at = tree.Find(at, path[range])) is var next && (next == MergedTree.None || !tree[next].IsDirectory))
+            {
+                return MergedTree.None;
+            }
+        }
+
+        return at;
+    }
+
+    // Names are looked up as the layer alone would have them: a link that it made is followed, as text; one of a lower layer is no directory.
+    private int Walk(ReadOnlySpan<byte> path, int position, bool make)
+    {
+        int at = MergedTree.Root;
+        int links = 0;
+        ReadOnlySpan<byte> rest = path;
+        while (rest.Length > 0)
+        {
+            int slash = rest.IndexOf((byte)'/');
+            ReadOnlySpan<byte> component = slash < 0 ? rest : rest[..slash];
+            rest = slash < 0 ? default : rest[(slash + 1)..];
+            if (component.Length == 0 || component.SequenceEqual("."u8))
+            {
+                continue;
+            }
+
+            if (component.SequenceEqual(".."u8))
+            {
+                at = at == MergedTree.Root ? at : tree[at].Parent;
+                continue;
+            }
+
+            int child = tree.Find(at, component);
+            if (child != MergedTree.None && tree[child].IsDirectory)
+            {
+                at = child;
+            }
+            else if (child != MergedTree.None && tree.TargetOf(child, begin) is var link && link.Length > 0)
+            {
+                if (++links > MaximumLinks)
+                {
+                    throw new PullException(PullError.UnsafeEntry, $"archive: the way to {TarText.Show(path)} leads through more than 40 links");
+                }
+
+                at = link[0] == '/' ? MergedTree.Root : at;
+                rest = (byte[])[.. link, (byte)'/', .. rest];
+            }
+            else if (make)
+            {
+                CheckLength(component, path);
+                at = MakeDirectory(at, component, position);
+            }
+            else
+            {
+                return MergedTree.None;
+            }
+        }
+
+        return at;
+    }
+
+    // In place of anything that is no directory.
+    private int MakeDirectory(int parent, ReadOnlySpan<byte> name, int position)
+    {
+        int there = tree.Find(parent, name);
+        if (there != MergedTree.None && !tree[there].IsDirectory)
+        {
+            tree.Remove(there);
+            there = MergedTree.None;
+        }
+
+        return there != MergedTree.None ? there : tree.AddDirectory(parent, name, position);
+    }
+
+    private int Describe(int directory, TarEntry entry)
+    {
+        tree.Look(directory) = LookOf(entry);
+        tree[directory].TouchedBy = layer;
+        return directory;
+    }
+
+    private int MakeLeaf(int parent, ReadOnlySpan<byte> name, int position, int inode)
+    {
+        int there = tree.Find(parent, name);
+        if (there != MergedTree.None)
+        {
+            tree.Remove(there);
+        }
+
+        return tree.AddLeaf(parent, name, position, inode);
+    }
+
+    private int MakeHardLink(int parent, EntryPath path, TarEntry entry, int position)
+    {
+        EntryPath target = EntryPath.Of(entry.LinkName);
+        if (target.IsRoot)
+        {
+            throw new PullException(PullError.Malformed, $"archive: {TarText.Show(path.Full)} is a hard link to the root");
+        }
+
+        int directory = Walk(target.Parent, position, make: false);
+        int found = directory == MergedTree.None ? MergedTree.None : tree.Find(directory, target.Base);
+        if (found != MergedTree.None && tree[found].IsDirectory)
+        {
+            throw new PullException(PullError.Malformed, $"archive: {TarText.Show(path.Full)} is a hard link to the directory {TarText.Show(target.Full)}");
+        }
+
+        if (found == MergedTree.None)
+        {
+            throw NoTarget(path.Full, target.Full);
+        }
+
+        int inode = tree[found].Inode;
+        int there = tree.Find(parent, path.Base);
+        if (there != MergedTree.None && !tree[there].IsDirectory && tree[there].Inode == inode)
+        {
+            return there;
+        }
+
+        int made = MakeLeaf(parent, path.Base, position, inode);
+        // what stood there may have held the target
+        return tree[found].IsGone ? throw NoTarget(path.Full, target.Full) : made;
+    }
+
+    // ".wh.NAME": what lower layers have under the name goes; what this layer has put there stays.
+    private void RemoveLower(int parent, ReadOnlySpan<byte> name)
+    {
+        int there = tree.Find(parent, name);
+        if (there == MergedTree.None)
+        {
+            return;
+        }
+
+        if (Holds(there))
+        {
+            Renew(there);
+            HideLower(there);
+        }
+        else if (tree[there].WrittenBy != layer)
+        {
+            tree.Remove(there);
+        }
+    }
+
+    // The opaque marker: everything lower layers have in the directory is hidden, at any depth.
+    private void HideLower(int directory)
+    {
+        Stack<int> pending = new([directory]);
+        while (pending.TryPop(out int next))
+        {
+            for (int child = tree.FirstChild(next); child != MergedTree.None; child = tree[child].NextSibling)
+            {
+                if (tree[child].IsGone)
+                {
+                    continue;
+                }
+
+                if (Holds(child))
+                {
+                    Renew(child);
+                    pending.Push(child);
+                }
+                else if (tree[child].WrittenBy != layer)
+                {
+                    tree.Remove(child);
+                }
+            }
+        }
+    }
+
+    // What lower layers said of a directory does not count any more; what this layer says does.
+    private void Renew(int directory)
+    {
+        if (tree[directory].WrittenBy != layer)
+        {
+            tree.Look(directory) = DirectoryLook.Default;
+        }
+    }
+
+    // Whether it or something below it is an entry of this layer.
+    private bool Holds(int name) => tree[name].IsDirectory && tree[name].TouchedBy == layer;
+
+    private static DirectoryLook LookOf(TarEntry entry) => new(entry.Mode, entry.Uid, entry.Gid, entry.Modified, entry.Xattrs);
+
+    private static void CheckLength(ReadOnlySpan<byte> name, ReadOnlySpan<byte> path)
+    {
+        if (name.Length > LongestName)
+        {
+            throw new PullException(
+                PullError.LimitPassed,
+                $"archive: {TarText.Show(path)} has a name of {name.Length.ToString(CultureInfo.InvariantCulture)} bytes, more than {LongestName.ToString(CultureInfo.InvariantCulture)}");
+        }
+    }
+
+    private static PullException NoTarget(byte[] path, byte[] target) =>
+        new(PullError.Malformed, $"archive: {TarText.Show(path)} is a hard link to {TarText.Show(target)}, which is not there");
+}

@@ -1,0 +1,100 @@
+using System.Globalization;
+using System.Text.Json;
+using NativePull.Oci;
+
+namespace NativePull.Pull;
+
+/// <summary>Finds one image in an OCI image layout (image-spec, image-layout.md), be it a directory or a tar.</summary>
+internal sealed class OciSource(SourceName name, ImageFiles files, IProgress<PullEvent> progress)
+{
+    private const string RefName = "org.opencontainers.image.ref.name";
+
+    // What containerd, and docker save with it, call the image; their ref.name is the tag alone.
+    private const string ContainerdName = "io.containerd.image.name";
+
+    /// <exception cref="PullException">NotFound, Usage, PlatformNotFound, Malformed, Unsupported, DigestMismatch, SizeMismatch, LimitPassed.</exception>
+    internal SourceImage Find(Platform platform, bool explicitly)
+    {
+        CheckLayout();
+        byte[] content = files.TryRead("index.json", ImageResolver.MaximumManifest)
+            ?? throw new PullException(PullError.Malformed, $"{name.Text}: has no index.json");
+        Descriptor chosen = Choose(OciJson.ParseIndex(content, MediaTypes.OciIndex), platform);
+        Digest named = chosen.Digest;
+        Document document = Read(chosen);
+        for (int depth = 0; MediaTypes.IsIndex(document.Descriptor.MediaType); depth++)
+        {
+            ImagePlan.CheckDepth(name.Text, depth);
+            document = Read(ImagePlan.Choose(name.Text, OciJson.ParseIndex(document.Content, document.Descriptor.MediaType), platform));
+        }
+
+        ImageManifest manifest = ImagePlan.Manifest(name.Text, document);
+        ImageConfig config = OciJson.ParseConfig(SourceImage.ReadBlob(name.Text, files, PathOf(manifest.Config.Digest), manifest.Config, ImageResolver.MaximumConfig));
+        return new SourceImage(
+            named,
+            document.Descriptor.Digest,
+            manifest.Config,
+            ImagePlan.CheckPlatform(name.Text, config.Platform, platform, explicitly, progress),
+            ImagePlan.Layers(name.Text, manifest, config),
+            [.. manifest.Layers.Select(blob => (Func<CancellationToken, Stream>)(_ => SourceImage.OpenBlob(name.Text, files, PathOf(blob.Digest), blob)))]);
+    }
+
+    private void CheckLayout()
+    {
+        byte[] content = files.TryRead("oci-layout", ImageResolver.MaximumManifest)
+            ?? throw new PullException(PullError.Malformed, $"{name.Text}: is no OCI image layout (it has no oci-layout file)");
+        try
+        {
+            using JsonDocument layout = JsonDocument.Parse(content);
+            string? version = layout.RootElement.TryGetProperty("imageLayoutVersion", out JsonElement said) ? said.ToString() : null;
+            if (version != "1.0.0")
+            {
+                throw new PullException(PullError.Unsupported, $"{name.Text}: image layout version {version ?? "missing"} is not supported, only 1.0.0");
+            }
+        }
+        catch (Exception malformed) when (malformed is JsonException or InvalidOperationException)
+        {
+            throw new PullException(PullError.Malformed, $"{name.Text}: oci-layout: malformed JSON", malformed);
+        }
+    }
+
+    private Descriptor Choose(ImageIndex index, Platform platform)
+    {
+        IEnumerable<string> offered = index.Manifests.Select((each, i) => NameOf(each) ?? "@" + i.ToString(CultureInfo.InvariantCulture)).Distinct();
+        if (name.Position is { } position)
+        {
+            return position < index.Manifests.Count
+                ? index.Manifests[position]
+                : throw SourceImage.NotChosen(PullError.NotFound, name.Text, $"there are only {index.Manifests.Count} images, counted from 0", offered);
+        }
+
+        List<Descriptor> candidates = [.. index.Manifests.Where(each => name.Selector is null || Matches(each, name.Selector))];
+        if (candidates.Count == 0)
+        {
+            throw SourceImage.NotChosen(PullError.NotFound, name.Text, name.Selector is null ? "has no image" : $"has no image \"{name.Selector}\"", offered);
+        }
+
+        if (candidates.Select((each, i) => NameOf(each) ?? "@" + i.ToString(CultureInfo.InvariantCulture)).Distinct().Count() > 1)
+        {
+            // one name for several platforms is one image; several names are not
+            throw SourceImage.NotChosen(PullError.Usage, name.Text, "has several images, name one with :TAG or :@N", offered);
+        }
+
+        return candidates.Count == 1 ? candidates[0] : ImagePlan.Choose(name.Text, new ImageIndex(MediaTypes.OciIndex, candidates), platform);
+    }
+
+    private static string? NameOf(Descriptor image) =>
+        image.Annotations.GetValueOrDefault(ContainerdName) ?? image.Annotations.GetValueOrDefault(RefName);
+
+    private static bool Matches(Descriptor image, string selector) =>
+        image.Annotations.GetValueOrDefault(RefName) is { } tag && (tag == selector || DockerSource.AreSame(tag, selector))
+        || (image.Annotations.GetValueOrDefault(ContainerdName) is { } full && (full == selector || DockerSource.AreSame(full, selector)));
+
+    private Document Read(Descriptor descriptor)
+    {
+        byte[] content = SourceImage.ReadBlob(name.Text, files, PathOf(descriptor.Digest), descriptor, ImageResolver.MaximumManifest);
+        string mediaType = OciJson.MediaTypeOf(content, $"{name.Text}: {descriptor.Digest}", descriptor.MediaType) ?? descriptor.MediaType;
+        return new Document(descriptor with { MediaType = mediaType }, content);
+    }
+
+    private static string PathOf(Digest digest) => $"blobs/{digest.Algorithm}/{digest.Hex}";
+}

@@ -1,0 +1,121 @@
+using System.Text;
+using NativePull.Native;
+
+namespace NativePull.Store;
+
+/// <summary>
+/// Where a tree or an archive that the user named will appear: absolute and without links, so that what is built beside it is on its file system
+/// and what is compared with it is comparable. Says no, with the reason, before any work is done.
+/// </summary>
+internal static class Destination
+{
+    // mount(2) of this process's namespace; proc_pid_mountinfo(5): the fifth field is the mount point, with spaces and such in octal
+    private const string Mounts = "/proc/self/mountinfo";
+
+    /// <summary>The path of a directory to be made or replaced. A link to a directory stands for that directory.</summary>
+    /// <exception cref="PullException">Usage: "/", the current directory or one above it; Machine: a file, a link to nothing.</exception>
+    internal static string OfDirectory(string typed)
+    {
+        string path = Resolve(typed);
+        if (path == "/")
+        {
+            throw new PullException(PullError.Usage, $"{typed} is the root of this machine, which nothing can be published at");
+        }
+
+        if (Libc.TypeOf(path) is not (0 or FileType.Directory))
+        {
+            throw new PullException(PullError.Machine, $"{path} is there and is not a directory");
+        }
+
+        if (Libc.TypeOf(path) != 0 && Libc.TryRealPath(".") is { } current && IsWithin(current, path))
+        {
+            throw new PullException(PullError.Usage, $"{path} is the current directory or above it, and would be replaced below this process's feet; go elsewhere first");
+        }
+
+        return path;
+    }
+
+    /// <summary>The path of a file to be written. A link to a file stands for that file.</summary>
+    /// <exception cref="PullException">Machine: a directory, a link to nothing.</exception>
+    internal static string OfFile(string typed)
+    {
+        string path = IsStream(typed) ? Path.GetFullPath(typed) : Resolve(typed);
+        return Directory.Exists(path)
+            ? throw new PullException(PullError.Machine, $"{path} is a directory, not a file")
+            : path;
+    }
+
+    /// <summary>Something that takes bytes and is no file: a pipe, a terminal, a device. It is written in place.</summary>
+    internal static bool IsStream(string path) => Libc.TypeOf(path) is not (0 or FileType.Regular or FileType.Directory);
+
+    /// <summary>Whether a path is a directory or lies below it; both resolved.</summary>
+    internal static bool IsWithin(string path, string directory) =>
+        path == directory || directory == "/" || path.StartsWith(directory + "/", StringComparison.Ordinal);
+
+    /// <summary>Absolute and without links, as far as the path exists.</summary>
+    /// <exception cref="PullException">Machine: a link to nothing.</exception>
+    internal static string Resolve(string typed)
+    {
+        string full = Path.TrimEndingDirectorySeparator(Path.GetFullPath(typed));
+        if (Libc.TryRealPath(full) is { } real)
+        {
+            return real;
+        }
+
+        if (Libc.TryIdentityOf(full) is not null)
+        {
+            throw new PullException(PullError.Machine, $"{full} is a symbolic link to nothing");
+        }
+
+        return Path.Combine(Resolve(Path.GetDirectoryName(full) ?? "/"), Path.GetFileName(full));
+    }
+
+    /// <summary>Refuses a directory at or in which something is mounted: it would move out of sight with the old tree, which could not be removed.</summary>
+    /// <exception cref="PullException">Machine.</exception>
+    internal static void CheckMounts(string directory)
+    {
+        if (!File.Exists(Mounts))
+        {
+            return;
+        }
+
+        foreach (string line in File.ReadLines(Mounts))
+        {
+            string[] fields = line.Split(' ', 6);
+            if (fields.Length < 6 || Unescape(fields[4]) is not { } point || !IsWithin(point, directory))
+            {
+                continue;
+            }
+
+            throw new PullException(PullError.Machine, point == directory
+                ? MountPoint(directory)
+                : $"{directory} cannot be replaced: something is mounted at {point}");
+        }
+    }
+
+    internal static string MountPoint(string directory) => $"{directory} is a mount point, which no rename can replace; name a directory below it";
+
+    private static string Unescape(string field)
+    {
+        if (!field.Contains('\\', StringComparison.Ordinal))
+        {
+            return field;
+        }
+
+        StringBuilder text = new();
+        for (int i = 0; i < field.Length; i++)
+        {
+            if (field[i] == '\\' && i + 3 < field.Length)
+            {
+                text.Append((char)Convert.ToInt32(field.Substring(i + 1, 3), 8));
+                i += 3;
+            }
+            else
+            {
+                text.Append(field[i]);
+            }
+        }
+
+        return text.ToString();
+    }
+}

@@ -1,0 +1,134 @@
+using Microsoft.Win32.SafeHandles;
+using NativePull.Native;
+
+namespace NativePull.Store;
+
+/// <summary>
+/// One file as a result: written to a temporary beside its place under a lock and renamed when whole, or straight into a pipe, a device or stdout.
+/// What a killed process left is taken over by the next; disposing unpublished removes it.
+/// </summary>
+internal sealed class OutputFile : Stream
+{
+    private readonly SafeFileHandle file;
+    private readonly string? temporary;
+    private readonly string name;
+    private readonly bool sync;
+    private long written;
+    private bool published;
+
+    private OutputFile(SafeFileHandle file, string? temporary, string name, bool sync)
+    {
+        this.file = file;
+        this.temporary = temporary;
+        this.name = name;
+        this.sync = sync;
+    }
+
+    public override bool CanRead => false;
+
+    public override bool CanSeek => false;
+
+    public override bool CanWrite => true;
+
+    public override long Length => written;
+
+    public override long Position { get => written; set => throw new NotSupportedException(); }
+
+    /// <summary>What is there already, as it comes: nothing is renamed.</summary>
+    internal static OutputFile Stdout() => new(Libc.DuplicateStandard(1), null, "stdout", sync: false);
+
+    /// <param name="path">As <see cref="Destination.OfFile"/> gives it.</param>
+    /// <exception cref="PullException">Locked: another process is writing the same file.</exception>
+    internal static OutputFile Begin(string path, bool sync)
+    {
+        if (Destination.IsStream(path))
+        {
+            return new OutputFile(File.OpenHandle(path, FileMode.Open, FileAccess.Write, FileShare.ReadWrite), null, path, sync: false);
+        }
+
+        string parent = Path.GetDirectoryName(path) ?? "/";
+        Directory.CreateDirectory(parent);
+        string temporary = Path.Combine(parent, $".{Path.GetFileName(path)}.nativepull");
+        while (true)
+        {
+            SafeFileHandle file = OpenLocked(temporary, path);
+            // the process before may have renamed or removed this very inode while we waited for its lock
+            if (Libc.TryIdentityOf(temporary) == Libc.IdentityOf(file, temporary))
+            {
+                RandomAccess.SetLength(file, 0);
+                return new OutputFile(file, temporary, path, sync);
+            }
+
+            file.Dispose();
+        }
+    }
+
+    /// <exception cref="IOException">The reader is gone, the disk is full: HResult is errno.</exception>
+    public override void Write(ReadOnlySpan<byte> buffer)
+    {
+        int errno = Libc.WriteAll(file, buffer);
+        if (errno != 0)
+        {
+            throw new LinuxException("write", name, errno);
+        }
+
+        written += buffer.Length;
+    }
+
+    public override void Write(byte[] buffer, int offset, int count) => Write(buffer.AsSpan(offset, count));
+
+    /// <summary>Flushes, and renames into place; over an older file of the name.</summary>
+    internal void Publish()
+    {
+        if (temporary is not null)
+        {
+            if (sync)
+            {
+                RandomAccess.FlushToDisk(file);
+            }
+
+            Libc.Rename(temporary, name);
+            if (sync)
+            {
+                Libc.FlushDirectory(Path.GetDirectoryName(name) ?? "/");
+            }
+        }
+
+        published = true;
+    }
+
+    public override void Flush() { }
+
+    public override int Read(byte[] buffer, int offset, int count) => throw new NotSupportedException();
+
+    public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
+
+    public override void SetLength(long value) => throw new NotSupportedException();
+
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing && !file.IsClosed)
+        {
+            if (!published && temporary is not null)
+            {
+                File.Delete(temporary);
+            }
+
+            file.Dispose();
+        }
+
+        base.Dispose(disposing);
+    }
+
+    private static SafeFileHandle OpenLocked(string temporary, string path)
+    {
+        try
+        {
+            return File.OpenHandle(temporary, FileMode.OpenOrCreate, FileAccess.Write, FileShare.None);
+        }
+        catch (IOException locked) when (locked.HResult == 11)
+        {
+            throw new PullException(PullError.Locked, $"{path} is being written by another process", locked);
+        }
+    }
+}
