@@ -3,6 +3,7 @@ using System.Globalization;
 using NativePull.Layers;
 using NativePull.Native;
 using NativePull.Oci;
+using NativePull.Store;
 using NativePull.Tests.EndToEnd;
 using NativePull.Tests.Fakes;
 using Layer = System.Func<NativePull.Tests.Fakes.TarBuilder, NativePull.Tests.Fakes.TarBuilder>;
@@ -170,6 +171,19 @@ public sealed class BreakoutTests
 
         world.AssertUntouched(isWatched);
         Assert.Equal(expected, LayerStack.Words(root));
+    }
+
+    [Fact]
+    public void A_link_planted_where_the_tree_is_made_is_refused_and_not_followed()
+    {
+        using TemporaryDirectory work = new();
+        using World world = new(work);
+        File.CreateSymbolicLink(work[".rootfs.nativepull"], Path.Combine(world.Outside, "dir"));
+
+        PullException refusal = Assert.Throws<PullException>(() => StagedDirectory.TryBegin(work["rootfs"], sync: false));
+
+        Assert.Equal(PullError.Machine, refusal.Reason);
+        world.AssertUntouched();
     }
 
     [Theory]
