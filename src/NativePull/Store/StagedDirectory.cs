@@ -116,6 +116,12 @@ internal sealed class StagedDirectory : IDisposable
         string path = StagingOf(destination);
         while (true)
         {
+            if (new FileInfo(path).LinkTarget is not null)
+            {
+                // we make none, and what it leads to is not ours to lock or to empty
+                throw new PullException(PullError.Machine, $"{path} is a symbolic link, where a directory is to be made");
+            }
+
             Directory.CreateDirectory(path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
             SafeFileHandle? handle = Libc.TryOpenDirectory(path);
             if (handle is null)

@@ -3,6 +3,7 @@ using System.Globalization;
 using NativePull.Layers;
 using NativePull.Native;
 using NativePull.Oci;
+using NativePull.Store;
 using NativePull.Tests.EndToEnd;
 using NativePull.Tests.Fakes;
 using Layer = System.Func<NativePull.Tests.Fakes.TarBuilder, NativePull.Tests.Fakes.TarBuilder>;
@@ -172,6 +173,19 @@ public sealed class BreakoutTests
         Assert.Equal(expected, LayerStack.Words(root));
     }
 
+    [Fact]
+    public void A_link_planted_where_the_tree_is_made_is_refused_and_not_followed()
+    {
+        using TemporaryDirectory work = new();
+        using World world = new(work);
+        File.CreateSymbolicLink(work[".rootfs.nativepull"], Path.Combine(world.Outside, "dir"));
+
+        PullException refusal = Assert.Throws<PullException>(() => StagedDirectory.TryBegin(work["rootfs"], sync: false));
+
+        Assert.Equal(PullError.Machine, refusal.Reason);
+        world.AssertUntouched();
+    }
+
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
@@ -271,6 +285,8 @@ public sealed class BreakoutTests
         Assert.SkipUnless(Environment.IsPrivilegedProcess, "becoming a user without rights needs root");
         await using FakeRegistry registry = new FakeRegistry().Start();
         using TemporaryDirectory work = new();
+        // the way there too
+        File.SetUnixFileMode(Path.GetTempPath(), File.GetUnixFileMode(Path.GetTempPath()) | UnixFileMode.OtherExecute);
         File.SetUnixFileMode(work.Path, (UnixFileMode)0x1FF);
         File.Copy(Binary.File, work["nativepull"]);
         ConcurrentBag<string> failures = [];
