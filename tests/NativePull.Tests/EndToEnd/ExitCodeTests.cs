@@ -66,7 +66,7 @@ public sealed partial class ExitCodeTests
             case "a wrong byte": registry.Faults.On($"blobs/{image.Layers[0].Digest}", new Fault { WrongByteAt = 20 }); break;
             case "another digest expected": options.AddRange(["--expect", NativePull.Oci.Digest.Of([7]).ToString()]); break;
             case "a manifest that is no JSON": registry.AddManifest("a/b", "bad", "{"u8.ToArray(), NativePull.Oci.MediaTypes.OciManifest); reference = image.Reference("bad"); break;
-            case "an unknown media type": registry.AddManifest("a/b", "bad", """{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.helm","digest":"sha256:0000000000000000000000000000000000000000000000000000000000000000","size":2},"layers":[]}"""u8.ToArray(), NativePull.Oci.MediaTypes.OciManifest); reference = image.Reference("bad"); break;
+            case "an unknown media type": registry.AddManifest("a/b", "bad", """{"schemaVersion":2,"mediaType":"application/vnd.example.unheard-of+json"}"""u8.ToArray(), NativePull.Oci.MediaTypes.OciManifest); reference = image.Reference("bad"); break;
             case "a destination that is not empty": Directory.CreateDirectory(scratch["r/full"]); break;
             case "an expired certificate": await File.WriteAllTextAsync(scratch["ca.pem"], authority.RootPem, TestContext.Current.CancellationToken); options.AddRange(["--ca-file", scratch["ca.pem"]]); break;
         }
