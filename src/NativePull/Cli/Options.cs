@@ -110,6 +110,14 @@ internal sealed class Options
 
     internal Option<string?> CaFile { get; } = Text("--ca-file", "FILE", "Trust only the certificates in this PEM file");
 
+    internal Option<(string Registry, Uri Address)[]?> Mirror { get; } = Mirrors();
+
+    internal Option<bool> ForeignLayers { get; } = new("--foreign-layers") { Description = "Fetch layers that the registry does not have from the addresses in the manifest" };
+
+    internal Option<string?> HostsDir { get; } = Text("--hosts-dir", "DIR", "Mirrors in the format of containerd: DIR/HOST/hosts.toml");
+
+    internal Option<string?> RegistriesConf { get; } = Text("--registries-conf", "FILE", "Mirrors in the format of containers' registries.conf, version 2");
+
     internal Option<string?> CertDir { get; } = Text("--cert-dir", "DIR", "Authorities (*.crt) and a client certificate (*.cert, *.key) for the registry");
 
     internal Option<bool> PlainHttp { get; } = new("--plain-http") { Description = "Use http instead of https" };
@@ -154,7 +162,7 @@ internal sealed class Options
 
     internal Option[] Network =>
         [AuthFile, Username, PasswordStdin, RegistryTokenFile, Anonymous, CaFile, CertDir, PlainHttp, InsecureSkipTlsVerify, Retries, ConnectTimeout, StallTimeout,
-        MinRate, Deadline, WaitNetwork, Resolve];
+        MinRate, Deadline, WaitNetwork, Resolve, Mirror, HostsDir, RegistriesConf, ForeignLayers];
 
     internal Option[] Outputs => [Rootfs, LayerDirectories, Tar, Replace];
 
@@ -197,6 +205,37 @@ internal sealed class Options
         description,
         text => Values.TryParseDuration(text, out TimeSpan duration) && duration > TimeSpan.Zero ? duration : null,
         "is not a duration such as 500ms, 30s or 10m");
+
+    private static Option<(string Registry, Uri Address)[]?> Mirrors()
+    {
+        const string Name = "--mirror";
+        return new Option<(string Registry, Uri Address)[]?>(Name)
+        {
+            HelpName = "HOST=URL",
+            Description = "Ask URL first for what HOST has by digest; repeatable, tried in order",
+            Arity = ArgumentArity.OneOrMore,
+            CustomParser = Parse,
+        };
+
+        static (string Registry, Uri Address)[]? Parse(ArgumentResult result)
+        {
+            List<(string, Uri)> all = [];
+            foreach (string text in result.Tokens.SelectMany(token => token.Value.Split(',')))
+            {
+                string[] parts = text.Split('=', 2);
+                if (parts.Length == 2 && parts[0].Length > 0 && Uri.TryCreate(parts[1], UriKind.Absolute, out Uri? address) && address.Scheme is "http" or "https" && address.UserInfo.Length == 0)
+                {
+                    all.Add((parts[0].ToLowerInvariant(), address));
+                }
+                else
+                {
+                    result.AddError($"{Name}: not HOST=http://… or HOST=https://…, without a user");
+                }
+            }
+
+            return [.. all];
+        }
+    }
 
     // Repeatable; in the environment, where an option can only be set once, with commas.
     private static Option<FixedAddress[]?> FixedAddresses()

@@ -28,6 +28,7 @@ internal sealed class Session : IDisposable
     private readonly CancellationTokenSource ending;
     private readonly WarningReports warnings;
     private RegistryOptions? registryOptions;
+    private RegistriesConf? registriesConf;
 
     internal Session(ParseResult parsed, Options options)
     {
@@ -79,6 +80,11 @@ internal sealed class Session : IDisposable
             if (!Reference.TryParse(text, out Reference? reference, out string? problem))
             {
                 return session.Conclude([(text, new PullException(PullError.InvalidReference, $"reference \"{text}\": {problem}"))]);
+            }
+
+            if (session.ShortNameProblem(text) is { } unclear)
+            {
+                return session.Conclude([(text, new PullException(PullError.InvalidReference, $"reference \"{text}\": {unclear}"))]);
             }
 
             parsedReferences.Add((text, reference));
@@ -223,6 +229,13 @@ internal sealed class Session : IDisposable
             RootDirectories = RootDirectories(),
             RootsAreNamed = IsSet("SSL_CERT_FILE") || IsSet("SSL_CERT_DIR"),
             CertificateDirectories = [.. new[] { HomePath(".config/containers/certs.d") }.OfType<string>(), "/etc/containers/certs.d", "/etc/docker/certs.d"],
+            ForeignLayers = parsed.GetValue(options.ForeignLayers),
+            Mirrors = new MirrorSettings
+            {
+                Given = parsed.GetValue(options.Mirror) ?? [],
+                HostsDirectory = parsed.GetValue(options.HostsDir),
+                Conf = RegistriesConf,
+            },
             Proxy = ProxySettings.Of(Environment.GetEnvironmentVariable),
             Warnings = warnings,
             UserAgent = $"nativepull/{Version}",
@@ -264,6 +277,21 @@ internal sealed class Session : IDisposable
         parsed.GetValue(options.AuthFile) is { Length: > 0 } named ? [new AuthFile(named, IsRequired: true)]
         : Environment.GetEnvironmentVariable("REGISTRY_AUTH_FILE") is { Length: > 0 } environment ? [new AuthFile(environment, IsRequired: true)]
         : [.. UsualAuthFiles().Select(path => new AuthFile(path, IsRequired: false))];
+
+    // Where a machine says that a name without a registry may mean several, Docker Hub would be a guess.
+    private string? ShortNameProblem(string text)
+    {
+        int slash = text.IndexOf('/', StringComparison.Ordinal);
+        bool isShort = slash < 0 || !(text.AsSpan(0, slash).ContainsAny('.', ':') || text[..slash].Equals("localhost", StringComparison.OrdinalIgnoreCase));
+        return isShort && parsed.CommandResult.Command.Options.Contains(options.RegistriesConf) && RegistriesConf?.SearchRegistries is { } search && search is not ["docker.io"]
+            ? $"a short name, which registries.conf lets mean {(search.Count == 0 ? "nothing" : string.Join(" or ", search))}: give the registry too"
+            : null;
+    }
+
+    private RegistriesConf? RegistriesConf => registriesConf ??=
+        (parsed.GetValue(options.RegistriesConf) ?? Environment.GetEnvironmentVariable("CONTAINERS_REGISTRIES_CONF")) is { Length: > 0 } file
+            ? NativePull.Registry.RegistriesConf.Load(file)
+            : null;
 
     internal static string PasswordFromStdin() => Console.In.ReadToEnd().TrimEnd('\r', '\n');
 

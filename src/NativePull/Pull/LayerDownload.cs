@@ -105,21 +105,31 @@ internal sealed class LayerDownload(Descriptor blob, BlobStore blobs, IProgress<
         started.TrySetResult();
 
         bool inOnePiece = !await TransferAsync(begun, registry, repository, limits, token) && ResumedFrom == 0;
-        try
-        {
-            begun.Commit();
-        }
-        catch (PullException damaged) when (damaged.Reason == PullError.DigestMismatch && !inOnePiece)
+        while (!TryCommit(begun, () => registry.Distrust(repository, Blob) || !inOnePiece))
         {
             // the kept bytes may have been the wrong ones (a power cut, another image's registry), or a server answers ranges with
             // other bytes than it sends in one piece: once more, from the first byte and over one connection
-            string what = ResumedFrom > 0 ? "the kept part of" : "what came in pieces of";
+            string what = ResumedFrom > 0 ? "the kept part of" : inOnePiece ? "what a mirror gave for" : "what came in pieces of";
             progress.Report(new PullEvent.Warning($"{what} {Blob.Digest} was damaged and is fetched anew"));
             begun.Restart();
             ResumedFrom = 0;
             State = LayerState.Downloaded;
             await TransferAsync(begun, registry, repository, limits with { Connections = 1 }, token);
+            inOnePiece = true;
+        }
+    }
+
+    // False: another digest, and it is worth fetching anew.
+    private static bool TryCommit(BlobIngest begun, Func<bool> mayBeBetter)
+    {
+        try
+        {
             begun.Commit();
+            return true;
+        }
+        catch (PullException damaged) when (damaged.Reason == PullError.DigestMismatch && mayBeBetter())
+        {
+            return false;
         }
     }
 

@@ -17,6 +17,8 @@ internal sealed class BlobReader(RegistryTransport transport, string repository,
 {
     private readonly long stop = end ?? blob.Size;
     private ResponseBody? body;
+    private Answer? source; // of the body, or of what was to be one
+    private RegistryRequest? request;
     private long skip; // bytes of the body that come before Position
     private bool lengthIsKnown;
     private bool rangesFailed; // then the whole is asked for, and its beginning skipped
@@ -52,7 +54,10 @@ internal sealed class BlobReader(RegistryTransport transport, string repository,
             catch (RegistryException failure) when (failure.IsTransient)
             {
                 await CloseAsync();
-                await attempts.WaitAfterAsync(failure, token);
+                if (!transport.Blame(source, request, failure.Message))
+                {
+                    await attempts.WaitAfterAsync(failure, token);
+                }
             }
         }
 
@@ -89,9 +94,11 @@ internal sealed class BlobReader(RegistryTransport transport, string repository,
     {
         long from = rangesFailed ? 0 : Position;
         Answer? answer = null;
+        source = null;
         try
         {
-            answer = await transport.SendAsync(new RegistryRequest($"v2/{repository}/blobs/{blob.Digest}", repository, null, from, end), attempts, token);
+            request = new RegistryRequest($"v2/{repository}/blobs/{blob.Digest}", repository, null, from, end) { Urls = blob.Urls };
+            source = answer = await transport.SendAsync(request, attempts, token);
             if (IsAcceptable(answer, from))
             {
                 body = transport.Body(answer);
@@ -124,7 +131,7 @@ internal sealed class BlobReader(RegistryTransport transport, string repository,
         {
             if (!IsTheRest(headers.ContentRange, from))
             {
-                rangesFailed = true;
+                rangesFailed = !IsOfMirror; // the next place may know better
                 throw new RegistryException(PullError.Unavailable, $"asked for bytes {from}-{blob.Size - 1} of {blob.Size}, got \"{headers.ContentRange}\"") { IsTransient = true };
             }
 
@@ -177,7 +184,12 @@ internal sealed class BlobReader(RegistryTransport transport, string repository,
         await CloseAsync();
     }
 
-    private RegistryException Mismatch(string message) => new RegistryException(PullError.SizeMismatch, message).Final(attempts.What);
+    private bool IsOfMirror => source?.Place is { Place.IsMirror: true };
+
+    // What a mirror has may be another blob; what the registry has is the answer.
+    private RegistryException Mismatch(string message) => IsOfMirror
+        ? new RegistryException(PullError.SizeMismatch, message) { IsTransient = true }
+        : new RegistryException(PullError.SizeMismatch, message).Final(attempts.What);
 
     private async ValueTask CloseAsync()
     {

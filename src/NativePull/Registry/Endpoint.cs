@@ -9,7 +9,7 @@ namespace NativePull.Registry;
 /// The base address of one registry. For a loopback registry that nobody said anything about it finds out, once, whether the
 /// peer speaks TLS at all; a peer that does is never spoken to without.
 /// </summary>
-internal sealed class Endpoint(string registry, Dialer dialer, RegistryOptions options) : IDisposable
+internal sealed class Endpoint(RegistryAddress address, Dialer dialer, RegistryOptions options) : IDisposable
 {
     private const byte TlsHandshake = 22; // RFC 8446, 5.1: ContentType
     private const byte TlsAlert = 21;
@@ -19,7 +19,6 @@ internal sealed class Endpoint(string registry, Dialer dialer, RegistryOptions o
     // A server of plain HTTP may wait for the rest of what it takes for a request. Both sides are one machine: it need not be long.
     private readonly TimeSpan longestSilence = options.ConnectTimeout < Ample ? options.ConnectTimeout : Ample;
 
-    private readonly RegistryAddress address = RegistryAddress.Of(registry, options.PlainHttp);
     private readonly SemaphoreSlim turn = new(1);
     private Uri? found;
 

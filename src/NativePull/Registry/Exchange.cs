@@ -24,13 +24,17 @@ internal sealed record Asked(Uri Address, IReadOnlyList<string>? Accept, long Of
 /// <param name="IsOwn">It came from the origin that was asked.</param>
 internal sealed record Answer(HttpResponseMessage Response, Uri Address, Uri Asked, bool IsOwn) : IDisposable
 {
+    /// <summary>Which of a registry's places gave it; null for one that was asked directly.</summary>
+    internal RegistryPlace? Place { get; init; }
+
     internal HttpStatusCode Status => Response.StatusCode;
 
     public void Dispose() => Response.Dispose();
 }
 
 /// <summary>Asks once. Follows redirects itself, because who may see the Authorization is decided here, hop by hop.</summary>
-internal sealed class Exchange(Connections connections, RegistryOptions options)
+/// <param name="host">Whose own headers the options hold.</param>
+internal sealed class Exchange(Connections connections, Uri host, RegistryOptions options)
 {
     private const int MaximumRedirects = 10;
 
@@ -102,7 +106,12 @@ internal sealed class Exchange(Connections connections, RegistryOptions options)
             headers.Range = new RangeHeaderValue(asked.Offset, asked.End - 1);
         }
 
-        if (own)
+        foreach ((string name, string value) in RegistryAddress.IsSameOrigin(address, host) ? options.Headers : [])
+        {
+            headers.TryAddWithoutValidation(name, value);
+        }
+
+        if (own && asked.Authorization is not null)
         {
             headers.Authorization = asked.Authorization;
         }

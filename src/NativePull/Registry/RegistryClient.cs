@@ -34,6 +34,11 @@ internal sealed class RegistryClient(string registry, RegistryOptions options, I
         string what = $"{Registry}/{repository}{(byDigest ? '@' : ':')}{selector}";
         var request = new RegistryRequest($"v2/{repository}/manifests/{selector}", repository, MediaTypes.Manifests, 0);
         (byte[] content, string? header, string? announced, _, _) = await GetAllAsync(request, what, token);
+        while (byDigest && !expected.Matches(content) && transport.DistrustMirrors(request.Path))
+        {
+            (content, header, announced, _, _) = await GetAllAsync(request, what, token);
+        }
+
         if (byDigest && !expected.Matches(content))
         {
             throw new PullException(PullError.DigestMismatch, $"{what}: expected {expected}, got {expected.DigestOf(content)}");
@@ -86,13 +91,17 @@ internal sealed class RegistryClient(string registry, RegistryOptions options, I
         }
 
         byte[] content = new byte[blob.Size];
-        await using BlobReader reader = OpenBlob(repository, blob, 0);
-        int filled = 0;
-        int read;
-        while ((read = await reader.ReadAsync(content.AsMemory(filled), token)) > 0)
+        do
         {
-            filled += read;
+            await using BlobReader reader = OpenBlob(repository, blob, 0);
+            int filled = 0;
+            int read;
+            while ((read = await reader.ReadAsync(content.AsMemory(filled), token)) > 0)
+            {
+                filled += read;
+            }
         }
+        while (!blob.Digest.Matches(content) && Distrust(repository, blob));
 
         return blob.Digest.Matches(content)
             ? content
@@ -115,6 +124,10 @@ internal sealed class RegistryClient(string registry, RegistryOptions options, I
         RegistryOptions patience = isExtra ? options with { Retry = options.Retry with { Tries = 2, MaximumRetryAfter = TimeSpan.FromSeconds(1) } } : options;
         return new BlobReader(transport, repository, blob, offset, end, new Attempts(What(repository, blob), patience, retries));
     }
+
+    /// <summary>Its bytes have another digest: mirrors that gave any of them are not asked for it again.</summary>
+    /// <returns>Whether there was one, so that fetching it anew is worth while.</returns>
+    internal bool Distrust(string repository, Descriptor blob) => transport.DistrustMirrors($"v2/{repository}/blobs/{blob.Digest}");
 
     /// <summary>Signs in, and asks for nothing else (distribution-spec, "Determining Support").</summary>
     /// <returns>Whether the registry wanted to know who we are.</returns>
@@ -166,9 +179,10 @@ internal sealed class RegistryClient(string registry, RegistryOptions options, I
         var attempts = new Attempts(what, options, retries);
         while (true)
         {
+            Answer? answer = null;
             try
             {
-                using Answer answer = await transport.SendAsync(request, attempts, token);
+                answer = await transport.SendAsync(request, attempts, token);
                 await using ResponseBody body = transport.Body(answer);
                 HttpResponseMessage response = answer.Response;
                 return new Fetched(
@@ -178,9 +192,17 @@ internal sealed class RegistryClient(string registry, RegistryOptions options, I
                     Header(response, "Link"),
                     answer.Asked);
             }
+            catch (PullException failure) when (transport.Blame(answer, request, failure.Message))
+            {
+                // another place is asked at once
+            }
             catch (RegistryException failure) when (failure.IsTransient)
             {
                 await attempts.WaitAfterAsync(failure, token);
+            }
+            finally
+            {
+                answer?.Dispose();
             }
         }
     }

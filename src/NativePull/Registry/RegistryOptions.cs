@@ -52,6 +52,14 @@ internal sealed record RegistryOptions
     /// <summary>Where directories named HOST or HOST:PORT may be (containers-certs.d(5)); the first that has one for a host counts.</summary>
     internal IReadOnlyList<string> CertificateDirectories { get; init; } = [];
 
+    /// <summary>Sent to the registry's own host with each request; may hold secrets.</summary>
+    internal IReadOnlyList<(string Name, string Value)> Headers { get; init; } = [];
+
+    /// <summary>A layer that the registry does not have is fetched from the addresses that its manifest names.</summary>
+    internal bool ForeignLayers { get; init; }
+
+    internal MirrorSettings Mirrors { get; init; } = new();
+
     /// <summary>Null: every host is reached directly.</summary>
     internal ProxySettings? Proxy { get; init; }
 

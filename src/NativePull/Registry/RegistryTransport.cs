@@ -1,5 +1,5 @@
+using System.Collections.Concurrent;
 using System.Net;
-using System.Net.Http.Headers;
 
 namespace NativePull.Registry;
 
@@ -11,61 +11,70 @@ namespace NativePull.Registry;
 /// <param name="End">The offset of the first byte not wanted; null: to the end.</param>
 internal sealed record RegistryRequest(string Path, string Repository, IReadOnlyList<string>? Accept, long Offset, long? End = null)
 {
+    /// <summary>Where else it can be had, by its manifest's own word; empty: nowhere.</summary>
+    internal IReadOnlyList<string> Urls { get; init; } = [];
+
     /// <summary>Only the headers are wanted.</summary>
     internal bool IsHead { get; init; }
+
+    /// <summary>What is asked for is named by its digest, and so can be verified whoever gives it.</summary>
+    internal bool NamesDigest => Path.Contains("/blobs/", StringComparison.Ordinal) || (Path.Contains("/manifests/", StringComparison.Ordinal) && Path.Contains(':', StringComparison.Ordinal));
 }
 
 /// <summary>
-/// Asks one registry until it answered: signs in on 401, waits on what passes, makes the message anew each time. All requests of
-/// a registry go through one of these, so that they share connections and tokens.
+/// Asks for a registry's content until it is there: mirrors in their order, each once and without waiting, then the registry itself, which is
+/// waited for. All requests of a registry go through one of these, so that they share connections, tokens, and what is known of mirrors.
 /// </summary>
-internal sealed class RegistryTransport : IDisposable
+internal sealed class RegistryTransport(string registry, RegistryOptions options, IProgress<RetryNotice>? retries) : IDisposable
 {
-    private readonly RegistryOptions options;
-    private readonly Connections connections;
-    private readonly Exchange exchange;
-    private readonly Endpoint endpoint;
-    private readonly RegistryAuth auth;
+    private readonly ConcurrentDictionary<string, PlacePlan> plans = new();
+    private readonly ConcurrentDictionary<(Uri Host, string ApiPath, bool IsMirror), Lazy<RegistryPlace>> places = new();
+    private readonly ConcurrentDictionary<string, bool> told = new();
 
-    internal RegistryTransport(string registry, RegistryOptions options, IProgress<RetryNotice>? retries)
-    {
-        this.options = options;
-        connections = new Connections(RegistryAddress.Of(registry, options.PlainHttp).Base, options);
-        exchange = new Exchange(connections, options);
-        endpoint = new Endpoint(registry, connections.Dialer, options);
-        auth = new RegistryAuth(registry, new TokenSource(exchange, options, retries), options);
-    }
-
-    internal bool UsedEmbeddedRoots => connections.UsedEmbeddedRoots;
+    internal bool UsedEmbeddedRoots => Made.Any(place => place.UsedEmbeddedRoots);
 
     /// <summary>The registry has asked for a sign of who we are.</summary>
-    internal bool WasAskedWho(string repository) => auth.WasAsked(repository);
+    internal bool WasAskedWho(string repository) => Made.Any(place => place.WasAskedWho(repository));
 
-    /// <summary>An answer with 200, or to a request with an offset or an end also 206 or 416. Its body has not been read yet.</summary>
+    /// <summary>An answer with 200, or to a request with an offset or an end also 206 or, from the registry itself, 416. Its body has not been read yet.</summary>
     /// <exception cref="PullException">
     /// NotFound, Unauthorized, Denied; Unavailable, RateLimited or Stalled when <paramref name="attempts"/> has enough; Unsupported; a Tls reason.
     /// </exception>
     internal async Task<Answer> SendAsync(RegistryRequest request, Attempts attempts, CancellationToken token)
     {
+        IReadOnlyList<(Place Place, string Repository)> plan = Plan(request);
+        (Place own, string ownRepository) = plan[^1];
         bool linkRenewed = false;
         while (true)
         {
+            if (plan.Count > 1 && await AskMirrorsAsync(plan, request, token) is { } mirrored)
+            {
+                return mirrored;
+            }
+
+            if (!(request.NamesDigest ? own.Pulls : own.Resolves))
+            {
+                throw new RegistryException(PullError.NotFound, $"{attempts.What}: no mirror has it, and {own} is not to be asked");
+            }
+
             try
             {
-                Answer answer = await SignedInAsync(request, token);
+                RegistryPlace place = At(own);
+                Answer answer = await place.AskAsync(request, ownRepository, token);
                 if (IsUsable(answer.Status, request))
                 {
                     return answer;
                 }
 
-                RegistryException failure = await FailureOfAsync(answer, request.Repository, token);
-                if (!answer.IsOwn && !failure.IsTransient && !linkRenewed)
+                bool isOwn = answer.IsOwn;
+                RegistryException failure = await place.FailureOfAsync(answer, ownRepository, token);
+                if (!isOwn && !failure.IsTransient && !linkRenewed)
                 {
                     linkRenewed = true; // a signed link of the storage may have run out: the registry gives a new one
                     continue;
                 }
 
-                throw failure;
+                return request.Urls.Count > 0 && failure.Reason == PullError.NotFound ? await AskElsewhereAsync(place, request, failure, token) : throw failure;
             }
             catch (RegistryException failure)
             {
@@ -75,59 +84,134 @@ internal sealed class RegistryTransport : IDisposable
     }
 
     /// <summary>The body of an answer of <see cref="SendAsync"/>; disposing it disposes the answer.</summary>
-    internal ResponseBody Body(Answer answer) => new(answer.Response, answer.Address, options);
+    internal ResponseBody Body(Answer answer) => answer.Place!.Body(answer); // set by AskAsync, through which all answers come
+
+    /// <summary>The body of this answer broke off, or is another than it should be. A mirror is not asked for the same again.</summary>
+    /// <returns>Whether there is another place to ask at once: then nothing is to be waited for.</returns>
+    internal bool Blame(Answer? answer, RegistryRequest? request, string reason)
+    {
+        if (answer?.Place is not { Place.IsMirror: true } mirror || request is null)
+        {
+            return false;
+        }
+
+        if (mirror.Distrust(request.Path))
+        {
+            Tell(mirror, reason, "going on elsewhere");
+        }
+
+        return true;
+    }
+
+    /// <summary>The whole has another digest than it should: whoever of the mirrors gave a part of it is not asked for it again.</summary>
+    /// <returns>Whether there was one.</returns>
+    internal bool DistrustMirrors(string path)
+    {
+        bool any = false;
+        foreach (RegistryPlace mirror in Made.Where(place => place.Place.IsMirror))
+        {
+            if (mirror.DistrustIfServed(path))
+            {
+                any = true;
+                Tell(mirror, $"what it gave for {path[(path.LastIndexOf('/') + 1)..]} has another digest", "asking elsewhere");
+            }
+        }
+
+        return any;
+    }
 
     public void Dispose()
     {
-        auth.Dispose();
-        endpoint.Dispose();
-        connections.Dispose();
+        foreach (RegistryPlace place in Made)
+        {
+            place.Dispose();
+        }
     }
+
+    private IEnumerable<RegistryPlace> Made => places.Values.Where(place => place.IsValueCreated).Select(place => place.Value);
 
     private static bool IsUsable(HttpStatusCode status, RegistryRequest request) => status == HttpStatusCode.OK
         || ((request.Offset > 0 || request.End is not null) && status is HttpStatusCode.PartialContent or HttpStatusCode.RequestedRangeNotSatisfiable);
 
-    // One try: with what is known to open the door, and where that is refused, once more with what the challenge asks for.
-    private async Task<Answer> SignedInAsync(RegistryRequest request, CancellationToken token)
+    private IReadOnlyList<(Place Place, string Repository)> Plan(RegistryRequest request)
     {
-        Uri address = new(await BaseAsync(token), request.Path);
-        AuthenticationHeaderValue? authorization = await auth.KnownAsync(request.Repository, token);
-        bool isNew = false;
-        while (true)
+        PlacePlan plan = plans.GetOrAdd(request.Repository, repository => options.Mirrors.PlanFor(registry, repository, options.PlainHttp));
+        // a sign-in, and a page of a list that began at the registry, are its own affair
+        return request.Repository.Length == 0 || request.Path.StartsWith('/') ? [plan.Places[^1]] : plan.Places;
+    }
+
+    private RegistryPlace At(Place place) =>
+        places.GetOrAdd((place.Address.Base, place.ApiPath, place.IsMirror), _ => new Lazy<RegistryPlace>(() => new RegistryPlace(place, options, retries))).Value;
+
+    // Null: none of them has it.
+    private async Task<Answer?> AskMirrorsAsync(IReadOnlyList<(Place Place, string Repository)> plan, RegistryRequest request, CancellationToken token)
+    {
+        foreach ((Place place, string repository) in plan.Take(plan.Count - 1).Where(one => request.NamesDigest ? one.Place.Pulls : one.Place.Resolves))
         {
-            Answer answer = await exchange.SendAsync(new Asked(address, request.Accept, request.Offset, authorization, request.End) { IsHead = request.IsHead }, token);
-            if (answer.Status != HttpStatusCode.Unauthorized || !answer.IsOwn || isNew)
+            RegistryPlace mirror = At(place);
+            if (mirror.IsDead || mirror.IsDistrusted(request))
+            {
+                continue;
+            }
+
+            try
+            {
+                Answer answer = await mirror.AskAsync(request, repository, token);
+                if (IsUsable(answer.Status, request) && answer.Status != HttpStatusCode.RequestedRangeNotSatisfiable)
+                {
+                    mirror.NoteServed(request);
+                    return answer;
+                }
+
+                RegistryException refusal = await mirror.FailureOfAsync(answer, repository, token);
+                mirror.Distrust(request.Path);
+                if (refusal.Reason != PullError.NotFound)
+                {
+                    Tell(mirror, refusal.Sentence, "going on elsewhere");
+                }
+            }
+            catch (PullException failure)
+            {
+                // no answer at all, or none that is to be believed
+                mirror.IsDead = failure is not RegistryException { Status: not null };
+                Tell(mirror, failure.Sentence, mirror.IsDead ? "going on without it" : "going on elsewhere");
+            }
+        }
+
+        return null;
+    }
+
+    // A layer that registries may not carry (image-spec, layer.md, "Non-Distributable Layers"): elsewhere is a host that nobody named here.
+    private async Task<Answer> AskElsewhereAsync(RegistryPlace place, RegistryRequest request, RegistryException notFound, CancellationToken token)
+    {
+        Uri[] addresses = [.. request.Urls.Select(text => Uri.TryCreate(text, UriKind.Absolute, out Uri? one) ? one : null).OfType<Uri>()
+            .Where(one => one.Scheme == Uri.UriSchemeHttps || (one.Scheme == Uri.UriSchemeHttp && RegistryAddress.IsLoopback(one.Host)))];
+        if (!options.ForeignLayers)
+        {
+            throw new RegistryException(PullError.NotFound, $"{notFound.Message} (a foreign layer: --foreign-layers fetches it from {string.Join(" or ", addresses.Select(one => one.Host))})") { Status = notFound.Status };
+        }
+
+        RegistryException failure = notFound;
+        foreach (Uri address in addresses)
+        {
+            Answer answer = await place.AskAtAsync(address, request, token);
+            if (IsUsable(answer.Status, request))
             {
                 return answer;
             }
 
-            using (answer)
-            {
-                (authorization, isNew) = await auth.AnswerAsync(request.Repository, Challenges(answer.Response), authorization, address, token);
-            }
+            failure = await place.FailureOfAsync(answer, "", token);
         }
+
+        throw failure;
     }
 
-    // As it was sent: the library's own reading of this header drops what it does not understand.
-    private static IReadOnlyList<Challenge> Challenges(HttpResponseMessage response) =>
-        response.Headers.NonValidated.TryGetValues("WWW-Authenticate", out HeaderStringValues headers) ? Challenge.Parse(headers) : [];
-
-    private async Task<RegistryException> FailureOfAsync(Answer answer, string repository, CancellationToken token)
+    // Once for each mirror: what follows is the same again, or the same in other words.
+    private void Tell(RegistryPlace mirror, string reason, string consequence)
     {
-        await using ResponseBody body = Body(answer);
-        return await Refused.OfAsync(answer, body, auth.UsedFor(repository), options.Clock, token);
-    }
-
-    private async Task<Uri> BaseAsync(CancellationToken token)
-    {
-        try
+        if (told.TryAdd(mirror.Place.Shown, true))
         {
-            return await endpoint.FindAsync(token);
-        }
-        catch (Exception failure) when (NetworkFailure.Is(failure))
-        {
-            token.ThrowIfCancellationRequested();
-            throw NetworkFailure.Of(failure, endpoint.Presumed, false, options);
+            options.Warnings?.Report($"mirror {mirror.Place} of {registry}: {reason}; {consequence}");
         }
     }
 }

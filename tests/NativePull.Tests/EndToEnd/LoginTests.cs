@@ -130,7 +130,7 @@ public sealed class LoginTests : IDisposable
         Assert.SkipUnless(Environment.IsPrivilegedProcess, "chroot needs root");
         await using FakeRegistry registry = Private();
         FakeImage image = new FakeImage(registry, "a/b").Layer(("f", [1])).Publish();
-        // the first process of the namespace has a child, dead already, and becomes nativepull; the child must still be there when the helper has ended
+        // the first process of the namespace has a child and becomes nativepull; the child dies meanwhile, and must still be there, unreaped, for the helper to see
         File.Copy("/bin/busybox", directory["busybox"]);
         File.Copy(Binary.File, directory["nativepull"]);
         File.CreateSymbolicLink(directory["sh"], "busybox");
@@ -140,12 +140,13 @@ public sealed class LoginTests : IDisposable
             helper,
             $$"""
             #!/sh
+            /busybox sleep 1
             if /busybox kill -0 "$(/busybox cat /other)"; then echo there >/seen; fi
             echo '{"Username":"ann","Secret":"{{Password}}"}'
             """,
             TestContext.Current.CancellationToken);
         File.SetUnixFileMode(helper, (UnixFileMode)0b111_101_101);
-        string start = $"/busybox true & echo $! >/other; PATH=/ exec /nativepull pull {image.Reference()} --authfile /config.json";
+        string start = $"/busybox sleep 0.5 & echo $! >/other; PATH=/ exec /nativepull pull {image.Reference()} --authfile /config.json";
 
         BinaryResult result = await Binary.ProgramAsync("unshare", "--pid", "--fork", "--kill-child", "chroot", directory.Path, "/busybox", "sh", "-c", start);
 

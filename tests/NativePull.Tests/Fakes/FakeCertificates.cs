@@ -44,6 +44,14 @@ internal sealed class FakeCertificates : IDisposable
         return SslStreamCertificateContext.Create(signed.CopyWithPrivateKey(own), null, offline: true);
     }
 
+    /// <summary>For a server of another kind: certificate and key in PEM.</summary>
+    internal (string Certificate, string Key) IssueServer(string name)
+    {
+        SslStreamCertificateContext issued = Issue(name);
+        using ECDsa own = issued.TargetCertificate.GetECDsaPrivateKey()!; // Issue made it so
+        return (issued.TargetCertificate.ExportCertificatePem(), own.ExportPkcs8PrivateKeyPem());
+    }
+
     /// <summary>For clients: certificate and key in PEM.</summary>
     /// <param name="form">Of the key: "PKCS#8", "PKCS#1" (then it is RSA) or "EC".</param>
     internal (string Certificate, string Key) IssueClient(string form)

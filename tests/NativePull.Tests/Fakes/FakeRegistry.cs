@@ -77,6 +77,8 @@ internal sealed partial class FakeRegistry : IAsyncDisposable
     /// <summary>"127.0.0.1:port": what references name.</summary>
     internal string Address => registry!.Address;
 
+    internal string Url => registry!.Url;
+
     internal int Port => registry!.Port;
 
     internal string StorageUrl => cdn!.Url;

@@ -1,0 +1,118 @@
+using NativePull.Tests.Fakes;
+
+namespace NativePull.Tests.EndToEnd;
+
+/// <summary>The executable behind proxies. The registry's name exists for the proxy alone, so what arrives came through it.</summary>
+public sealed class ProxyTests : IDisposable
+{
+    private const string Host = "registry.test";
+
+    private readonly TemporaryDirectory directory = new();
+    private readonly FakeCertificates authority = new();
+
+    public static TheoryData<string, string, string> Kinds => new()
+    {
+        { "HTTPS_PROXY", "http://{proxy}", "CONNECT registry.test:" },
+        { "https_proxy", "{proxy}", "CONNECT registry.test:" },
+        { "ALL_PROXY", "http://{proxy}", "CONNECT registry.test:" },
+        { "all_proxy", "socks5://{proxy}", "SOCKS registry.test:" },
+        { "HTTPS_PROXY", "socks5h://{proxy}", "SOCKS registry.test:" },
+    };
+
+    [Theory]
+    [MemberData(nameof(Kinds))]
+    public async Task Everything_goes_through_the_proxy_of_the_environment(string variable, string value, string expected)
+    {
+        await using FakeRegistry registry = new FakeRegistry { Certificate = authority.Issue(Host) }.Start();
+        await using FakeProxy proxy = new(registry.Port);
+
+        BinaryResult result = await PullAsync(registry, new() { [variable] = value.Replace("{proxy}", proxy.Address, StringComparison.Ordinal) });
+
+        result.Expect(0);
+        Assert.NotEmpty(proxy.Seen);
+        Assert.All(proxy.Seen, line => Assert.StartsWith(expected, line, StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public async Task A_registry_without_TLS_is_asked_for_by_its_whole_address()
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        await using FakeProxy proxy = new(registry.Port) { User = "me:p@ss" };
+
+        BinaryResult result = await PullAsync(registry, new() { ["http_proxy"] = $"http://me:p%40ss@{proxy.Address}" }, "--plain-http");
+
+        result.Expect(0);
+        Assert.All(proxy.Seen, line => Assert.StartsWith($"GET http://{Host}:", line, StringComparison.Ordinal));
+    }
+
+    [Theory]
+    [InlineData("me:right@", 0)]
+    [InlineData("me:wr0ng@", 4)]
+    [InlineData("", 4)]
+    public async Task A_proxy_that_wants_a_user_gets_the_one_in_its_address_and_nobody_sees_the_password(string user, int code)
+    {
+        await using FakeRegistry registry = new FakeRegistry { Certificate = authority.Issue(Host) }.Start();
+        await using FakeProxy proxy = new(registry.Port) { User = "me:right" };
+
+        BinaryResult result = await PullAsync(registry, new() { ["HTTPS_PROXY"] = $"http://{user}{proxy.Address}" }, "-v", "--json");
+
+        result.Expect(code);
+        Assert.DoesNotContain("right", result.Out + result.Error, StringComparison.Ordinal);
+        Assert.DoesNotContain("wr0ng", result.Out + result.Error, StringComparison.Ordinal);
+        if (code != 0)
+        {
+            Assert.Contains("proxy", result.Error, StringComparison.Ordinal);
+            Assert.True(proxy.Seen.Count <= 2, string.Join('\n', proxy.Seen)); // not tried again and again
+        }
+    }
+
+    [Theory]
+    [InlineData(403, 4, 1)]
+    [InlineData(503, 5, 2)]
+    public async Task A_proxy_that_gives_no_way_is_told_and_only_what_passes_is_tried_again(int status, int code, int tries)
+    {
+        await using FakeRegistry registry = new FakeRegistry { Certificate = authority.Issue(Host) }.Start();
+        await using FakeProxy proxy = new(registry.Port) { Status = status };
+
+        BinaryResult result = await PullAsync(registry, new() { ["HTTPS_PROXY"] = proxy.Address }, "--retries", "2");
+
+        Assert.Contains("the proxy gives no way there", result.Expect(code).Error, StringComparison.Ordinal);
+        Assert.Equal(tries, proxy.Seen.Count);
+    }
+
+    [Fact]
+    public async Task An_excepted_host_is_reached_directly()
+    {
+        await using FakeRegistry registry = new FakeRegistry { Certificate = authority.Issue(Host) }.Start();
+        await using FakeProxy proxy = new(registry.Port);
+
+        BinaryResult result = await PullAsync(
+            registry, new() { ["HTTPS_PROXY"] = proxy.Address, ["NO_PROXY"] = "other, .test" }, "--resolve", $"{Host}:{registry.Port}:127.0.0.1");
+
+        result.Expect(0);
+        Assert.Empty(proxy.Seen);
+    }
+
+    [Fact]
+    public async Task A_proxy_that_is_no_address_is_wrong_usage()
+    {
+        await using FakeRegistry registry = new FakeRegistry { Certificate = authority.Issue(Host) }.Start();
+
+        BinaryResult result = await PullAsync(registry, new() { ["HTTPS_PROXY"] = "gopher://user:s3cret@x" });
+
+        Assert.DoesNotContain("s3cret", result.Expect(2).Error, StringComparison.Ordinal);
+    }
+
+    public void Dispose()
+    {
+        authority.Dispose();
+        directory.Dispose();
+    }
+
+    private async Task<BinaryResult> PullAsync(FakeRegistry registry, Dictionary<string, string> environment, params string[] options)
+    {
+        new FakeImage(registry, "a/b").RandomLayer("f", 300_000).Publish();
+        await File.WriteAllTextAsync(directory["ca.pem"], authority.RootPem, TestContext.Current.CancellationToken);
+        return await Binary.RunAsync(environment, ["pull", $"{Host}:{registry.Port}/a/b", "--ca-file", directory["ca.pem"], "--store", directory["store"], .. options]);
+    }
+}

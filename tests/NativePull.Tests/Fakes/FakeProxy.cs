@@ -1,0 +1,177 @@
+using System.Net;
+using System.Net.Sockets;
+using System.Text;
+
+namespace NativePull.Tests.Fakes;
+
+/// <summary>
+/// A proxy of all three kinds on one loopback port: CONNECT, plain HTTP by absolute addresses, SOCKS 5. Whatever host it is asked for, it goes to
+/// one port of this machine.
+/// </summary>
+internal sealed class FakeProxy : IAsyncDisposable
+{
+    private readonly TcpListener listener = new(IPAddress.Loopback, 0);
+    private readonly CancellationTokenSource stopping = new();
+    private readonly List<Task> connections = [];
+    private readonly List<string> seen = [];
+    private readonly int target;
+    private readonly Task accepting;
+
+    internal FakeProxy(int target)
+    {
+        this.target = target;
+        listener.Start();
+        accepting = AcceptAsync();
+    }
+
+    internal string Address => $"127.0.0.1:{((IPEndPoint)listener.LocalEndpoint).Port}";
+
+    /// <summary>"user:password" that it wants; null: it lets everyone through.</summary>
+    internal string? User { get; init; }
+
+    /// <summary>Instead of going there; null: it goes.</summary>
+    internal int? Status { get; init; }
+
+    /// <summary>First lines of requests, or "SOCKS host:port", in order.</summary>
+    internal IReadOnlyList<string> Seen
+    {
+        get
+        {
+            lock (seen)
+            {
+                return [.. seen];
+            }
+        }
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await stopping.CancelAsync();
+        await accepting;
+        listener.Dispose();
+        await Task.WhenAll(connections);
+        stopping.Dispose();
+    }
+
+    private async Task AcceptAsync()
+    {
+        try
+        {
+            while (true)
+            {
+                connections.Add(ConnectionAsync(await listener.AcceptTcpClientAsync(stopping.Token)));
+            }
+        }
+        catch (OperationCanceledException)
+        {
+            // the only way to end
+        }
+    }
+
+    private async Task ConnectionAsync(TcpClient client)
+    {
+        try
+        {
+            using (client)
+            {
+                NetworkStream stream = client.GetStream();
+                byte[] first = new byte[1];
+                await stream.ReadExactlyAsync(first, stopping.Token);
+                await (first[0] == 5 ? SocksAsync(stream) : HttpAsync(stream, (char)first[0]));
+            }
+        }
+        catch (Exception gone) when (gone is IOException or SocketException or OperationCanceledException or ObjectDisposedException)
+        {
+            // the client went away, or the test is over
+        }
+    }
+
+    private async Task HttpAsync(NetworkStream stream, char first)
+    {
+        string head = first + await ReadHeadAsync(stream);
+        string line = head.Split("\r\n")[0];
+        Note(line);
+        string wanted = "Proxy-Authorization: Basic " + Convert.ToBase64String(Encoding.UTF8.GetBytes(User ?? ""));
+        if (User is not null && !head.Contains(wanted, StringComparison.OrdinalIgnoreCase))
+        {
+            await AnswerAsync(stream, "407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"proxy\"");
+            return;
+        }
+
+        if (Status is { } status)
+        {
+            await AnswerAsync(stream, $"{status} no");
+            return;
+        }
+
+        using var there = new TcpClient();
+        await there.ConnectAsync(IPAddress.Loopback, target, stopping.Token);
+        NetworkStream other = there.GetStream();
+        if (line.StartsWith("CONNECT ", StringComparison.Ordinal))
+        {
+            await stream.WriteAsync("HTTP/1.1 200 go\r\n\r\n"u8.ToArray(), stopping.Token);
+        }
+        else
+        {
+            string[] parts = line.Split(' ');
+            string[] rest = [.. head.Split("\r\n").Skip(1).Where(header => !header.StartsWith("Proxy-", StringComparison.OrdinalIgnoreCase))];
+            string own = $"{parts[0]} {new Uri(parts[1]).PathAndQuery} {parts[2]}\r\nConnection: close\r\n{string.Join("\r\n", rest)}";
+            await other.WriteAsync(Encoding.Latin1.GetBytes(own), stopping.Token);
+        }
+
+        await RelayAsync(stream, other);
+    }
+
+    // RFC 1928: no authentication, CONNECT, a name or an IPv4 address
+    private async Task SocksAsync(NetworkStream stream)
+    {
+        await ReadAsync(stream, (await ReadAsync(stream, 1))[0]);
+        await stream.WriteAsync(new byte[] { 5, 0 }, stopping.Token);
+        byte[] request = await ReadAsync(stream, 4);
+        string host = request[3] == 3
+            ? Encoding.ASCII.GetString(await ReadAsync(stream, (await ReadAsync(stream, 1))[0]))
+            : new IPAddress(await ReadAsync(stream, request[3] == 1 ? 4 : 16)).ToString();
+        byte[] port = await ReadAsync(stream, 2);
+        Note($"SOCKS {host}:{(port[0] << 8) | port[1]}");
+        using var there = new TcpClient();
+        await there.ConnectAsync(IPAddress.Loopback, target, stopping.Token);
+        await stream.WriteAsync(new byte[] { 5, 0, 0, 1, 0, 0, 0, 0, 0, 0 }, stopping.Token);
+        await RelayAsync(stream, there.GetStream());
+    }
+
+    private async Task RelayAsync(NetworkStream one, NetworkStream other)
+    {
+        Task forth = one.CopyToAsync(other, stopping.Token);
+        Task back = other.CopyToAsync(one, stopping.Token);
+        await await Task.WhenAny(forth, back);
+    }
+
+    private async Task<byte[]> ReadAsync(NetworkStream stream, int count)
+    {
+        byte[] bytes = new byte[count];
+        await stream.ReadExactlyAsync(bytes, stopping.Token);
+        return bytes;
+    }
+
+    private async Task<string> ReadHeadAsync(NetworkStream stream)
+    {
+        var head = new StringBuilder();
+        while (!head.ToString().EndsWith("\r\n\r\n", StringComparison.Ordinal))
+        {
+            head.Append((char)(await ReadAsync(stream, 1))[0]);
+        }
+
+        return head.ToString();
+    }
+
+    private async Task AnswerAsync(NetworkStream stream, string head) =>
+        await stream.WriteAsync(Encoding.Latin1.GetBytes($"HTTP/1.1 {head}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"), stopping.Token);
+
+    private void Note(string line)
+    {
+        lock (seen)
+        {
+            seen.Add(line);
+        }
+    }
+}
