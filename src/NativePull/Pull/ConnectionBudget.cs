@@ -22,7 +22,7 @@ internal sealed class ConnectionBudget(int most, long pending, TimeProvider cloc
     private static readonly TimeSpan FirstRest = TimeSpan.FromSeconds(8);
 
     // Seconds at the present rate; what is over sooner stays as it is.
-    private const double WorthIt = 1.5;
+    private const double WorthIt = 3;
 
     // Of what the additional connections would bring if each brought as much as those before, this much must come.
     private const double Enough = 0.3;

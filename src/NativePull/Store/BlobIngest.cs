@@ -178,6 +178,13 @@ internal sealed partial class BlobIngest : IDisposable
             }
 
             hash.AppendData(buffer, 0, read);
+            if (record is null)
+            {
+                // kept by an earlier run: should ranges be allowed, it need not be read once more
+                checksum = PartRecord.Checksum(checksum, buffer.AsSpan(0, read));
+                checkedTo = offset + read;
+            }
+
             Advance(offset + read);
         }
     }
