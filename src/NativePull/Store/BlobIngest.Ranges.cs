@@ -86,9 +86,10 @@ internal sealed partial class BlobIngest
                 Monitor.PulseAll(gate);
             }
         });
+        byte[] buffer = new byte[BufferSize]; // one for all: at this size each would be collected with everything else
         while (offset < blob.Size)
         {
-            HashTo(WaitForPrefix(token), token);
+            HashTo(WaitForPrefix(token), buffer, token);
         }
     }
 
