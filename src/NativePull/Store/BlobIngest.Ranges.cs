@@ -5,6 +5,8 @@ internal sealed partial class BlobIngest
 {
     private ByteRanges held = new(); // under the gate; beyond the hashed bytes only where there is a record
     private PartRecord? record;
+    private long checkedTo; // of the beginning, how much the checksum covers
+    private uint checksum;
 
     /// <summary>Bytes held, in whatever places; <see cref="Offset"/> of them are hashed.</summary>
     internal long Held
@@ -43,11 +45,11 @@ internal sealed partial class BlobIngest
             return;
         }
 
-        ByteRange beginning = new(0, offset);
-        // what was appended has no checksum yet; mostly it is the first second of a download and in memory
-        uint checksum = await Task.Factory.StartNew(() => PartRecord.TryChecksum(part, beginning, token), token, TaskCreationOptions.LongRunning, TaskScheduler.Default)
+        ByteRange appended = new(checkedTo, offset);
+        // what this run appended has no checksum yet; mostly it is the first second of a download and in memory
+        uint sum = await Task.Factory.StartNew(() => PartRecord.TryChecksum(part, appended, token, checksum), token, TaskCreationOptions.LongRunning, TaskScheduler.Default)
             ?? throw new PullException(PullError.Machine, $"{path}: the part became shorter while it was written");
-        PartRecord made = PartRecord.Create(layout.PartRecord(blob.Digest), blob.Size, offset, checksum, options.Sync);
+        PartRecord made = PartRecord.Create(layout.PartRecord(blob.Digest), blob.Size, offset, sum, options.Sync);
         if (options.Sync)
         {
             // before the part's length stops meaning what it holds
@@ -56,7 +58,7 @@ internal sealed partial class BlobIngest
 
         lock (gate)
         {
-            held.Add(beginning);
+            held.Add(new ByteRange(0, offset));
             record = made;
         }
     }
@@ -84,9 +86,10 @@ internal sealed partial class BlobIngest
                 Monitor.PulseAll(gate);
             }
         });
+        byte[] buffer = new byte[BufferSize]; // one for all: at this size each would be collected with everything else
         while (offset < blob.Size)
         {
-            HashTo(WaitForPrefix(token), token);
+            HashTo(WaitForPrefix(token), buffer, token);
         }
     }
 
@@ -142,6 +145,7 @@ internal sealed partial class BlobIngest
 
     private void DropRecord()
     {
+        (checkedTo, checksum) = (0, 0);
         held.RemoveFrom(0);
         record?.Delete();
         record = null;

@@ -161,13 +161,12 @@ internal sealed partial class BlobIngest : IDisposable
         }
         else
         {
-            await Task.Factory.StartNew(() => HashTo(LoadRecord(token), token), token, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+            await Task.Factory.StartNew(() => HashTo(LoadRecord(token), new byte[BufferSize], token), token, TaskCreationOptions.LongRunning, TaskScheduler.Default);
         }
     }
 
-    private void HashTo(long end, CancellationToken token)
+    private void HashTo(long end, byte[] buffer, CancellationToken token)
     {
-        byte[] buffer = new byte[BufferSize];
         while (offset < end)
         {
             token.ThrowIfCancellationRequested();
@@ -178,6 +177,13 @@ internal sealed partial class BlobIngest : IDisposable
             }
 
             hash.AppendData(buffer, 0, read);
+            if (record is null)
+            {
+                // kept by an earlier run: should ranges be allowed, it need not be read once more
+                checksum = PartRecord.Checksum(checksum, buffer.AsSpan(0, read));
+                checkedTo = offset + read;
+            }
+
             Advance(offset + read);
         }
     }

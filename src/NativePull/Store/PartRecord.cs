@@ -148,10 +148,10 @@ internal sealed class PartRecord : IDisposable
     }
 
     /// <summary>Null: the file ends before.</summary>
-    internal static uint? TryChecksum(SafeFileHandle part, ByteRange range, CancellationToken token)
+    internal static uint? TryChecksum(SafeFileHandle part, ByteRange range, CancellationToken token, uint so = 0)
     {
         byte[] buffer = new byte[256 * 1024];
-        uint checksum = 0;
+        uint checksum = so;
         for (long at = range.Start; at < range.End;)
         {
             token.ThrowIfCancellationRequested();

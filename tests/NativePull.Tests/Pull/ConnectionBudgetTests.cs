@@ -32,6 +32,10 @@ public sealed class ConnectionBudgetTests
         Assert.Equal(1, Settle(new FakeTime(), 8, 10_000_000, connections => 50_000_000 * connections, seconds: 0.3));
 
     [Fact]
+    public void Where_one_is_as_fast_as_the_machine_no_other_is_tried() =>
+        Assert.Equal(1, Settle(new FakeTime(), 8, Large, connections => 150_000_000 * connections));
+
+    [Fact]
     public void A_trial_in_vain_takes_a_small_part_of_the_time()
     {
         FakeTime time = new();
