@@ -101,7 +101,7 @@ internal sealed class BlobReader(RegistryTransport transport, string repository,
             source = answer = await transport.SendAsync(request, attempts, token);
             if (IsAcceptable(answer, from))
             {
-                body = transport.Body(answer);
+                body = RegistryTransport.Body(answer);
                 answer = null;
             }
         }

@@ -183,7 +183,7 @@ internal sealed class RegistryClient(string registry, RegistryOptions options, I
             try
             {
                 answer = await transport.SendAsync(request, attempts, token);
-                await using ResponseBody body = transport.Body(answer);
+                await using ResponseBody body = RegistryTransport.Body(answer);
                 HttpResponseMessage response = answer.Response;
                 return new Fetched(
                     await BoundedRead.AllAsync(body, MaximumManifest, what, token),

@@ -84,7 +84,7 @@ internal sealed class RegistryTransport(string registry, RegistryOptions options
     }
 
     /// <summary>The body of an answer of <see cref="SendAsync"/>; disposing it disposes the answer.</summary>
-    internal ResponseBody Body(Answer answer) => answer.Place!.Body(answer); // set by AskAsync, through which all answers come
+    internal static ResponseBody Body(Answer answer) => answer.Place!.Body(answer); // set by AskAsync, through which all answers come
 
     /// <summary>The body of this answer broke off, or is another than it should be. A mirror is not asked for the same again.</summary>
     /// <returns>Whether there is another place to ask at once: then nothing is to be waited for.</returns>
