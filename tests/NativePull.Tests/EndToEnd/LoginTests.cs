@@ -134,6 +134,9 @@ public sealed class LoginTests : IDisposable
         File.Copy("/bin/busybox", directory["busybox"]);
         File.Copy(Binary.File, directory["nativepull"]);
         File.CreateSymbolicLink(directory["sh"], "busybox");
+        // a shell gives this to what it puts into the background, and ends that at once where it is not there
+        Directory.CreateDirectory(directory["dev"]);
+        await File.WriteAllBytesAsync(directory["dev/null"], [], TestContext.Current.CancellationToken);
         await File.WriteAllTextAsync(directory["config.json"], """{"credsStore":"fake"}""", TestContext.Current.CancellationToken);
         string helper = directory["docker-credential-fake"];
         await File.WriteAllTextAsync(

@@ -88,20 +88,14 @@ public sealed class TomlTests
     [Fact]
     public void No_document_whatsoever_makes_it_crash_or_hang()
     {
-        int seed = Random.Shared.Next();
+        const int seed = 1;
         var random = new Random(seed);
         const string alphabet = "ab=.\"'[]{},#\n \\u0\t1";
         for (int i = 0; i < 2_000; i++)
         {
             string text = string.Concat(Enumerable.Range(0, random.Next(30)).Select(_ => alphabet[random.Next(alphabet.Length)]));
-            try
-            {
-                Toml.Parse("f", text);
-            }
-            catch (Exception failure)
-            {
-                Assert.True(failure is PullException, $"seed {seed}: {text}: {failure}");
-            }
+            Exception? failure = Record.Exception(() => Toml.Parse("f", text));
+            Assert.True(failure is null or PullException, $"seed {seed}: {text}: {failure}");
         }
 
         Assert.Throws<PullException>(() => Toml.Parse("f", "a = " + new string('[', 100_000)));
