@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What several connections for one blob bring where each is limited, and cost where they are not: one JSON line a network, with the
 # seconds of every run over one connection and as nativepull chooses, and the ratio of their medians (above 1: several are faster).
-# usage: bench-lanes.sh [RUNS]      RUNS of each, interleaved; 5 if not given
+# usage: bench-lanes.sh [RUNS [NETWORK]]      RUNS of each, interleaved, 5 if not given; NETWORK: those alone whose name holds this
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -13,5 +13,5 @@ export NATIVEPULL_BINARY=${NATIVEPULL_BINARY:-$PWD/artifacts/linux-x64/nativepul
 scratch=$(scratch_dir 3000)
 trap 'rm -rf "$scratch"' EXIT
 say "$(nproc) cores, load $(cut -d ' ' -f 1 /proc/loadavg), $(date -u +%F)"
-TMPDIR=$scratch BENCH_RUNS=${1:-5} "$tests" -noColor -noLogo -explicit only -class NativePull.Tests.EndToEnd.LaneBench </dev/null |
-  tee "$scratch/log" | grep '^{' || { cat "$scratch/log" >&2; die "the measurement failed"; }
+TMPDIR=$scratch BENCH_RUNS=${1:-5} BENCH_NETWORK=${2:-} "$tests" -noColor -noLogo -explicit only -class NativePull.Tests.EndToEnd.LaneBench </dev/null |
+  tee "$scratch/log" | grep --line-buffered '^{' || { cat "$scratch/log" >&2; die "the measurement failed"; }
