@@ -24,11 +24,6 @@ internal sealed class ImagePuller(
             throw new PullException(PullError.Unexpected, $"{reference}: expected {expected}, got {image.Digest}");
         }
 
-        if (image.NoImage is { } why && (options.ExtractLayers || options.Outputs.AreAsked))
-        {
-            throw new PullException(PullError.Unsupported, $"{reference}: {why}: there is nothing to extract; pulled without that, its blobs are kept as they are");
-        }
-
         events.Report(new PullEvent.Resolved(reference, image.Digest, image.Platform));
         events.Report(new PullEvent.Planned(image.Layers.Count, image.TotalBytes));
         await KeepDocumentsAsync(image, token);
@@ -86,7 +81,7 @@ internal sealed class ImagePuller(
         }
 
         await CheckTagAsync(reference, options, token);
-        ImageResolver resolver = new(registry, blobs, events);
+        ImageResolver resolver = new(registry, blobs, events) { MustBeImage = options.ExtractLayers || options.Outputs.AreAsked };
         return await resolver.ResolveAsync(reference, known, options.Platform, options.PlatformIsExplicit, token);
     }
 

@@ -24,6 +24,9 @@ internal sealed class ImageResolver(RegistryClient? registry, BlobStore? blobs, 
     // Manifests of an index that states no platforms, looked at one by one.
     private const int MaximumUnstated = 16;
 
+    /// <summary>It is to become files: what cannot is refused before more of it is fetched.</summary>
+    internal bool MustBeImage { get; init; }
+
     /// <exception cref="PullException">NotFound, PlatformNotFound, NotInStore, Malformed, Unsupported, DigestMismatch, and the registry's.</exception>
     internal async Task<ResolvedImage> ResolveAsync(Reference reference, Digest? known, Platform platform, bool explicitly, CancellationToken token)
     {
@@ -119,6 +122,11 @@ internal sealed class ImageResolver(RegistryClient? registry, BlobStore? blobs, 
         Reference reference, Document? index, Document document, Platform platform, bool explicitly, CancellationToken token)
     {
         ImageManifest manifest = OciJson.ParseManifest(document.Content, document.Descriptor.MediaType);
+        if (MustBeImage && manifest.NoImage is { } problem)
+        {
+            throw new PullException(PullError.Unsupported, $"{reference}: {problem}: there is nothing to extract; pulled without that, its blobs are kept as they are");
+        }
+
         byte[] content = await GetConfigAsync(reference, manifest.Config, token);
         var configDocument = new Document(manifest.Config, content);
         if (manifest.NoImage is { } why)

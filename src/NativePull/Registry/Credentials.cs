@@ -14,7 +14,7 @@ internal sealed class Credentials
     private readonly Lazy<AuthFileContent>[] files;
     private readonly HelperSettings? helpers;
     private readonly IProgress<string>? warnings;
-    private readonly ConcurrentDictionary<(string Helper, string Server), Lazy<Task<Account>>> answers = new();
+    private readonly ConcurrentDictionary<string, Lazy<Task<Account>>> answers = new();
 
     private Credentials(Account? everywhere, IEnumerable<AuthFile> files, HelperSettings? helpers, IProgress<string>? warnings)
     {
@@ -98,11 +98,11 @@ internal sealed class Credentials
 
     // Docker Hub's secrets are kept under the address that docker login has always used
     private Task<Account> AskAsync(string helper, string key, CancellationToken token) => answers.GetOrAdd(
-        (helper, key == "docker.io" ? "https://index.docker.io/v1/" : key),
-        question => new Lazy<Task<Account>>(() => Task.Run(
+        $"{helper}\n{key}",
+        _ => new Lazy<Task<Account>>(() => Task.Run(
             () =>
             {
-                Account answer = CredentialHelper.Ask(question.Helper, question.Server, helpers, token);
+                Account answer = CredentialHelper.Ask(helper, key == "docker.io" ? "https://index.docker.io/v1/" : key, helpers, token);
                 if (answer.Trouble is { } trouble)
                 {
                     warnings?.Report($"{trouble}; going on without credentials for {key}");

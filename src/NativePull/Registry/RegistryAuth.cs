@@ -10,7 +10,7 @@ namespace NativePull.Registry;
 /// </summary>
 internal sealed class RegistryAuth(string registry, TokenSource source, RegistryOptions options) : IDisposable
 {
-    private readonly ConcurrentDictionary<(string Realm, string? Service, string Scope), TokenSlot> slots = new();
+    private readonly ConcurrentDictionary<string, TokenSlot> slots = new();
 
     /// <summary>What got into a repository, or was about to: sent with the next request at once.</summary>
     private readonly ConcurrentDictionary<string, Func<CancellationToken, Task<AuthenticationHeaderValue>>> known = new();
@@ -84,9 +84,10 @@ internal sealed class RegistryAuth(string registry, TokenSource source, Registry
         }
 
         string scope = bearer["scope"] ?? (repository.Length == 0 ? "" : $"repository:{repository}:pull");
+        string? service = bearer["service"];
         TokenSlot slot = slots.GetOrAdd(
-            (realm.AbsoluteUri, bearer["service"], scope),
-            key => new TokenSlot(stop => source.FetchAsync(realm, key.Service, key.Scope, account, stop), options.Clock));
+            $"{realm.AbsoluteUri}\n{service}\n{scope}",
+            _ => new TokenSlot(stop => source.FetchAsync(realm, service, scope, account, stop), options.Clock));
         (Token got, bool isNew) = await slot.GetAsync(refused?.Parameter, token);
         known[repository] = async stop => (await slot.GetAsync(null, stop)).Token.Header;
         return (got.Header, isNew);

@@ -13,9 +13,9 @@ internal sealed class RegistryPlace : IDisposable
     private readonly RegistryAuth auth;
 
     /// <summary>What it is not asked for again: it had it not, or gave wrong or broken bytes.</summary>
-    private readonly ConcurrentDictionary<string, bool> distrusted = new();
+    private readonly ConcurrentDictionary<string, string> distrusted = new();
 
-    private readonly ConcurrentDictionary<string, bool> served = new();
+    private readonly ConcurrentDictionary<string, string> served = new();
 
     internal RegistryPlace(Place place, RegistryOptions all, IProgress<RetryNotice>? retries)
     {
@@ -48,12 +48,12 @@ internal sealed class RegistryPlace : IDisposable
     internal bool IsDistrusted(RegistryRequest request) => distrusted.ContainsKey(request.Path);
 
     /// <returns>Whether it was trusted with this before.</returns>
-    internal bool Distrust(string path) => distrusted.TryAdd(path, true);
+    internal bool Distrust(string path) => distrusted.TryAdd(path, path);
 
     /// <returns>Whether it has given this, or a part of it, and was trusted with it.</returns>
     internal bool DistrustIfServed(string path) => served.ContainsKey(path) && Distrust(path);
 
-    internal void NoteServed(RegistryRequest request) => served.TryAdd(request.Path, true);
+    internal void NoteServed(RegistryRequest request) => served.TryAdd(request.Path, request.Path);
 
     /// <summary>Asks once: with what is known to open the door, and where that is refused, once more with what the challenge asks for.</summary>
     /// <param name="repository">As it is called here.</param>

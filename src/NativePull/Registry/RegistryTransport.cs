@@ -28,8 +28,8 @@ internal sealed record RegistryRequest(string Path, string Repository, IReadOnly
 internal sealed class RegistryTransport(string registry, RegistryOptions options, IProgress<RetryNotice>? retries) : IDisposable
 {
     private readonly ConcurrentDictionary<string, PlacePlan> plans = new();
-    private readonly ConcurrentDictionary<(Uri Host, string ApiPath, bool IsMirror), Lazy<RegistryPlace>> places = new();
-    private readonly ConcurrentDictionary<string, bool> told = new();
+    private readonly ConcurrentDictionary<string, Lazy<RegistryPlace>> places = new();
+    private readonly ConcurrentDictionary<string, string> told = new();
 
     internal bool UsedEmbeddedRoots => Made.Any(place => place.UsedEmbeddedRoots);
 
@@ -141,7 +141,7 @@ internal sealed class RegistryTransport(string registry, RegistryOptions options
     }
 
     private RegistryPlace At(Place place) =>
-        places.GetOrAdd((place.Address.Base, place.ApiPath, place.IsMirror), _ => new Lazy<RegistryPlace>(() => new RegistryPlace(place, options, retries))).Value;
+        places.GetOrAdd($"{place.IsMirror} {place.Address.Base}{place.ApiPath}", _ => new Lazy<RegistryPlace>(() => new RegistryPlace(place, options, retries))).Value;
 
     // Null: none of them has it.
     private async Task<Answer?> AskMirrorsAsync(IReadOnlyList<(Place Place, string Repository)> plan, RegistryRequest request, CancellationToken token)
@@ -209,7 +209,7 @@ internal sealed class RegistryTransport(string registry, RegistryOptions options
     // Once for each mirror: what follows is the same again, or the same in other words.
     private void Tell(RegistryPlace mirror, string reason, string consequence)
     {
-        if (told.TryAdd(mirror.Place.Shown, true))
+        if (told.TryAdd(mirror.Place.Shown, reason))
         {
             options.Warnings?.Report($"mirror {mirror.Place} of {registry}: {reason}; {consequence}");
         }
