@@ -1,4 +1,5 @@
 using System.Globalization;
+using NativePull.Native;
 using NativePull.Pull;
 
 namespace NativePull.Cli;
@@ -20,6 +21,7 @@ internal enum ProgressMode
 internal sealed class Reporter : IProgress<PullEvent>, IDisposable
 {
     private const int MaximumWaiting = 256;
+    private const int UsualColumns = 80;
     private static readonly TimeSpan Redraw = TimeSpan.FromMilliseconds(100);
     private static readonly TimeSpan Heartbeat = TimeSpan.FromSeconds(10);
 
@@ -178,7 +180,7 @@ internal sealed class Reporter : IProgress<PullEvent>, IDisposable
                 lines.Clear();
                 if (bars && !last)
                 {
-                    drawing = meter.Draw();
+                    drawing = meter.Draw((Terminal.Columns() ?? UsualColumns) - 1);
                 }
                 else if (!quiet && !bars && clock.GetElapsedTime(lastBeat) >= Heartbeat)
                 {

@@ -50,7 +50,8 @@ internal sealed class TransferMeter(TimeProvider clock)
     internal void Stop() => active.Clear();
 
     /// <summary>One line a blob that is moving, and one for the whole; nothing where nothing moves.</summary>
-    internal IReadOnlyList<string> Draw()
+    /// <param name="columns">Characters a line may have: one that wraps could not be drawn over.</param>
+    internal IReadOnlyList<string> Draw(int columns)
     {
         if (active.Count == 0)
         {
@@ -59,7 +60,7 @@ internal sealed class TransferMeter(TimeProvider clock)
 
         List<string> bars = [.. active.Select(transfer => Bar(transfer.Blob.Digest.Short, transfer.Offset, transfer.Blob.Size, Rate(transfer)))];
         bars.Add(Bar("total".PadRight(12), Done, Math.Max(Total, Done), active.Sum(Rate)));
-        return bars;
+        return [.. bars.Select(bar => bar.Length > columns ? bar[..columns] : bar)];
     }
 
     /// <summary>The same in one plain line; null where nothing moves.</summary>

@@ -3,7 +3,7 @@ using System.Text;
 
 namespace NativePull.Native;
 
-/// <summary>Asks a person at the terminal that is standard input (termios(3)).</summary>
+/// <summary>The terminal that a person sits at: asks at standard input (termios(3)), and knows how wide standard error is.</summary>
 internal static unsafe partial class Terminal
 {
     private const int Echo = 0x8; // ECHO
@@ -12,6 +12,15 @@ internal static unsafe partial class Terminal
     private const int WhenDrained = 2; // TCSAFLUSH
     private const int Tick = 50; // milliseconds between two looks at the caller's token
     private const int MaximumLine = 64 * 1024; // bytes
+    private const nuint GetSize = 0x5413; // TIOCGWINSZ, ioctl_tty(2)
+
+    /// <summary>Characters in a line of the terminal that is standard error; null where it is none, or does not say.</summary>
+    internal static int? Columns()
+    {
+        // struct winsize: rows, columns, and two numbers of no use
+        ushort* size = stackalloc ushort[4];
+        return ioctl(2, GetSize, size) == 0 && size[1] > 0 ? size[1] : null;
+    }
 
     /// <summary>One line of standard input without its end; null: there is none.</summary>
     /// <param name="secret">What is typed is not shown.</param>
@@ -69,6 +78,9 @@ internal static unsafe partial class Terminal
 
         return null;
     }
+
+    [LibraryImport("libc")]
+    private static partial int ioctl(int fd, nuint request, ushort* argument);
 
     [LibraryImport("libc")]
     private static partial int tcgetattr(int fd, int* settings);

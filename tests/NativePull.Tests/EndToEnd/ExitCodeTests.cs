@@ -108,6 +108,21 @@ public sealed partial class ExitCodeTests
     }
 
     [Fact]
+    public async Task A_bar_is_never_wider_than_the_terminal_for_one_that_wraps_could_not_be_drawn_over()
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").RandomLayer("big", 1_000_000).Publish();
+        using TemporaryDirectory scratch = new();
+        string pull = $"stty cols 50; {Binary.File} pull {image.Reference()} --limit-rate 2MB --store {scratch["s"]}";
+
+        BinaryResult result = (await Binary.ProgramAsync("env", "TERM=xterm", "script", "-qec", pull, "/dev/null")).Expect(0);
+
+        string[] bars = [.. result.Out.Split('\n').Select(line => line[(line.LastIndexOf('J') + 1)..].TrimEnd('\r')).Where(line => line.Contains(" [", StringComparison.Ordinal))];
+        Assert.NotEmpty(bars);
+        Assert.All(bars, bar => Assert.InRange(bar.Length, 1, 49));
+    }
+
+    [Fact]
     public async Task Bars_are_drawn_on_a_terminal_at_most_ten_times_a_second_and_no_control_code_elsewhere()
     {
         await using FakeRegistry registry = new FakeRegistry().Start();
