@@ -14,17 +14,15 @@ internal sealed class FlatExtraction(
     private readonly ExtractOptions flat = options with { Format = LayerFormat.Flat };
     private StagedDirectory? staged;
 
+    /// <summary>Takes the destination, after waiting for a live process that has it.</summary>
+    internal async Task BeginAsync(CancellationToken token) =>
+        staged = await StagedDirectory.BeginAsync(destination, store, isThere, token, replace);
+
     /// <summary>Ends when every layer is applied; blobs may still await their commit.</summary>
     internal async Task RunAsync(CancellationToken token)
     {
-        while (true)
+        while (staged is { } target)
         {
-            staged = await StagedDirectory.BeginAsync(destination, store, isThere, token, replace);
-            if (staged is not { } target)
-            {
-                return;
-            }
-
             try
             {
                 await Blocking.OnOwnThread(() => ApplyAll(target, token), token);
@@ -33,8 +31,7 @@ internal sealed class FlatExtraction(
             catch (PartRestartedException)
             {
                 // what was read so far were not the blob's bytes: all of it again, from the first layer
-                staged.Dispose();
-                staged = null;
+                target.Clear();
             }
         }
     }

@@ -29,28 +29,25 @@ internal sealed class LayersExtraction(
         return [.. layers.Select((layer, i) => (i + 1).ToString("D" + digits.ToString(CultureInfo.InvariantCulture), CultureInfo.InvariantCulture) + "-" + layer.DiffId.Short)];
     }
 
+    /// <summary>Takes the destination, after waiting for a live process that has it.</summary>
+    internal async Task BeginAsync(CancellationToken token) =>
+        staged = await StagedDirectory.BeginAsync(destination, store, isThere, token, replace);
+
     /// <summary>Ends when every layer is applied and settled; blobs may still await their commit.</summary>
     internal async Task RunAsync(CancellationToken token)
     {
-        while (true)
+        while (staged is { } target)
         {
-            staged = await StagedDirectory.BeginAsync(destination, store, isThere, token, replace);
-            if (staged is null)
-            {
-                return;
-            }
-
             try
             {
-                await ApplyAllAsync(staged.Path, token);
-                File.SetUnixFileMode(staged.Path, DirectoryMode);
+                await ApplyAllAsync(target.Path, token);
+                File.SetUnixFileMode(target.Path, DirectoryMode);
                 return;
             }
             catch (PartRestartedException)
             {
                 // what was read so far were not the blob's bytes
-                staged.Dispose();
-                staged = null;
+                target.Clear();
             }
         }
     }

@@ -38,16 +38,39 @@ internal sealed class Outputs(OutputOptions options, Digest image, IReadOnlyList
     /// <summary>Starts the trees; complete when every task of <paramref name="work"/> is.</summary>
     internal void Start(WorkGroup work)
     {
+        List<(string Destination, Func<CancellationToken, Task> Begin, Func<CancellationToken, Task> Run)> trees = [];
         if (options.Rootfs is { } rootfs)
         {
             flat = new FlatExtraction(rootfs, options.Replace, Store, HasRootfs, sources, options.Extract);
-            _ = work.Run(flat.RunAsync);
+            trees.Add((rootfs, flat.BeginAsync, flat.RunAsync));
         }
 
         if (options.Layers is { } directory)
         {
             layers = new LayersExtraction(directory, options.Replace, Store, HasLayers, sources, options.Extract);
-            _ = work.Run(layers.RunAsync);
+            trees.Add((directory, layers.BeginAsync, layers.RunAsync));
+        }
+
+        // A destination is held until all are published. Everybody takes them in the order of their names: else two calls for the same two would
+        // each have one and wait for the other.
+        Task before = Task.CompletedTask;
+        foreach ((_, Func<CancellationToken, Task> begin, _) in trees.OrderBy(tree => tree.Destination, StringComparer.Ordinal))
+        {
+            Task earlier = before;
+            before = work.Run(async token =>
+            {
+                await earlier;
+                await begin(token);
+            });
+        }
+
+        foreach ((_, _, Func<CancellationToken, Task> run) in trees)
+        {
+            _ = work.Run(async token =>
+            {
+                await before;
+                await run(token);
+            });
         }
     }
 

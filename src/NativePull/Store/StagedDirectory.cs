@@ -192,6 +192,21 @@ internal sealed class StagedDirectory : IDisposable
         }
     }
 
+    /// <summary>Empties it, to begin anew without letting go of it.</summary>
+    internal void Clear()
+    {
+        foreach (byte[] name in Libc.Names(held!, Path))
+        {
+            DirectoryTree.Remove(held!, name);
+        }
+
+        foreach ((byte[] attribute, _) in Libc.GetXattrs(held!, Path))
+        {
+            // what the kernel keeps for itself may not be removable
+            _ = Libc.RemoveXattr(held!, attribute);
+        }
+    }
+
     public void Dispose()
     {
         if (held is not null)

@@ -23,6 +23,9 @@ public static class Binary
         ? Path.GetFullPath(named)
         : Path.Combine(Repository(), "artifacts/linux-x64/nativepull");
 
+    // Far above what any run takes on a busy machine: only what would never end meets it.
+    private static readonly TimeSpan Patience = TimeSpan.FromMinutes(5);
+
     public static Task<BinaryResult> RunAsync(params string[] arguments) => RunAsync(null, arguments);
 
     public static async Task<BinaryResult> RunAsync(IReadOnlyDictionary<string, string>? environment, params string[] arguments)
@@ -67,7 +70,19 @@ public static class Binary
         process.StartInfo.StandardOutputEncoding = Encoding.UTF8;
         Task<string> output = process.StandardOutput.ReadToEndAsync(token);
         Task<string> error = process.StandardError.ReadToEndAsync(token);
-        await process.WaitForExitAsync(token);
+        using CancellationTokenSource limit = CancellationTokenSource.CreateLinkedTokenSource(token);
+        limit.CancelAfter(Patience);
+        try
+        {
+            await process.WaitForExitAsync(limit.Token);
+        }
+        catch (OperationCanceledException) when (!token.IsCancellationRequested)
+        {
+            // else one that hangs would take the whole run with it, and nobody would know which
+            process.Kill(entireProcessTree: true);
+            Assert.Fail($"{process.StartInfo.FileName} {string.Join(' ', process.StartInfo.ArgumentList)} has not ended within {Patience}; stderr: {await error}");
+        }
+
         return new BinaryResult(process.ExitCode, await output, await error);
     }
 

@@ -237,6 +237,28 @@ public sealed class OutputTests
     }
 
     [Fact]
+    public async Task Two_destinations_are_taken_in_one_order_so_that_no_two_calls_wait_for_each_other()
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").Layer([.. Files("x")]).Publish();
+        using TemporaryDirectory work = new();
+        using NativePull.Store.StagedDirectory other = NativePull.Store.StagedDirectory.TryBegin(work["l"], sync: false)!;
+
+        using Process process = Binary.Start(null, Binary.File, ["pull", image.Reference(), "--store", work["s"], "--rootfs", work["r"], "--layers", work["l"]]);
+        while (!File.Exists(work[$"s/blobs/sha256/{image.Layers[0].Digest.Hex}"]))
+        {
+            await Task.Delay(10, Token);
+        }
+
+        await Task.Delay(300, Token);
+        // it waits for the first with nothing in its hands
+        Assert.Equal([".l.nativepull", "s"], work.Names);
+        other.Dispose();
+        (await Binary.FinishAsync(process)).Expect(0);
+        Assert.Equal(["l", "r", "s"], work.Names);
+    }
+
+    [Fact]
     public async Task The_archive_on_stdout_is_that_of_the_file_and_the_result_line_is_on_stderr()
     {
         await using FakeRegistry registry = new FakeRegistry().Start();
