@@ -72,7 +72,7 @@ internal sealed class TreeMerger(MergedTree tree, short layer, int begin)
 
     private int AddInode(TarEntry entry, byte[] path, int position)
     {
-        LayerApplier.CheckTarget(entry, path);
+        SpecialFiles.CheckTarget(entry, path);
         return tree.AddInode(position, entry.LinkName, entry.Kind == TarEntryKind.Symlink);
     }
 
