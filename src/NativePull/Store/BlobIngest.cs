@@ -242,7 +242,7 @@ internal sealed partial class BlobIngest : IDisposable
             });
         }
 
-                    public override long Position { get => position; set => throw new NotSupportedException(); }
+        public override long Position { get => position; set => throw new NotSupportedException(); }
 
         public override int Read(Span<byte> buffer)
         {
