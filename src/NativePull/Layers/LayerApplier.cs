@@ -82,7 +82,7 @@ internal sealed class LayerApplier : IDisposable
         FileStatus status = Libc.Status(root.Handle, root.Path);
         directories.Root.FinalMode = status.Permissions;
         directories.Root.Modified = overlay ? default : new TarTime(status.ModifiedSeconds, (int)status.ModifiedNanoseconds);
-        Failure.ThrowIf(Libc.ChangeMode(root.Handle, 0x1C0), "fchmod", root.Path);
+        Failure.ThrowIf(Libc.ChangeMode(root.Handle, Permission.Owner), "fchmod", root.Path);
     }
 
     private void ApplyEntry(TarReader reader, byte[] buffer, CancellationToken token)

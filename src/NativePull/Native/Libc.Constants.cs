@@ -57,6 +57,15 @@ internal static class FileType
     internal const uint Symlink = 0xA000;
 }
 
+/// <summary>Permission bits of a mode (inode(7)).</summary>
+internal static class Permission
+{
+    internal const uint All = 0x1FF; // 0777
+    internal const uint Owner = 0x1C0; // 0700, S_IRWXU
+    internal const uint OwnerFile = 0x180; // 0600
+    internal const uint UsualDirectory = 0x1ED; // 0755
+}
+
 /// <summary>What statx(2) says of a file.</summary>
 internal readonly record struct FileStatus(
     uint Mode,
