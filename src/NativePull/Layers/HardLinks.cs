@@ -33,15 +33,7 @@ internal sealed class HardLinks(LayerDirectories directories, LowerLinks lowerLi
 
         if (!found)
         {
-            // by the path without links of this layer, as the layers below have it
-            byte[] below = targetParent.PathOf(missing.Length == 0 ? targetName : [.. missing, (byte)'/', .. targetName]);
-            if (below.AsSpan().StartsWith((byte[])[.. parent.PathOf(name), (byte)'/']))
-            {
-                // it is below the name that the link replaces
-                throw NoTarget(path, target.Full);
-            }
-
-            lowerLinks.Add(lowerLinks.To(below), parent, name);
+            LinkToLower(parent, name, targetParent, missing.Length == 0 ? targetName : [.. missing, (byte)'/', .. targetName], path, target);
         }
         else if (overlay && lowerLinks.Find(targetParent, targetName) is { } link)
         {
@@ -57,6 +49,19 @@ internal sealed class HardLinks(LayerDirectories directories, LowerLinks lowerLi
             Link(parent, name, targetParent, targetName, status, path);
             _ = isLower && directories.LowerSymlinks.Add(new NameKey(parent, name));
         }
+    }
+
+    private void LinkToLower(TouchedDirectory parent, byte[] name, TouchedDirectory targetParent, byte[] targetName, byte[] path, EntryPath target)
+    {
+        // by the path without links of this layer, as the layers below have it
+        byte[] below = targetParent.PathOf(targetName);
+        if (below.AsSpan().StartsWith((byte[])[.. parent.PathOf(name), (byte)'/']))
+        {
+            // it is below the name that the link replaces
+            throw NoTarget(path, target.Full);
+        }
+
+        lowerLinks.Add(lowerLinks.To(below), parent, name);
     }
 
     private void Link(TouchedDirectory parent, byte[] name, TouchedDirectory targetParent, byte[] targetName, FileStatus target, byte[] path)
@@ -87,6 +92,7 @@ internal sealed class HardLinks(LayerDirectories directories, LowerLinks lowerLi
         Failure.ThrowIf(errno, "link", path);
     }
 
-    private static PullException NoTarget(byte[] path, byte[] target) =>
+    /// <summary>What a link to nothing is told as.</summary>
+    internal static PullException NoTarget(byte[] path, byte[] target) =>
         new(PullError.Malformed, $"archive: {TarText.Show(path)} is a hard link to {TarText.Show(target)}, which is not there");
 }
