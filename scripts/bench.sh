@@ -26,7 +26,7 @@ trap 'exit 143' TERM
 
 # --- the image
 mkdir "$work/layer"
-(cd / && find usr/bin usr/lib usr/share -xdev -type f -size -8M -printf '%s %p\0' 2>/dev/null || true) |
+(cd /; find usr/bin usr/lib usr/share -xdev -type f -size -8M -printf '%s %p\0' 2>/dev/null || true) |
   awk -v RS='\0' -v ORS='\0' '{ size = $1; sub(/^[0-9]+ /, ""); if (total + size <= 1073741824) { total += size; print } }' >"$work/list"
 tar -C / --create --format=posix --no-recursion --null --files-from="$work/list" --file="$work/layer.tar"
 run_quietly umoci init --layout "$work/image"
@@ -52,7 +52,9 @@ measure() { # measure NAME SETUP COMMAND... : appends "seconds peakKiB" to NAME'
   ended=$EPOCHREALTIME
   echo "$(awk -v a="$begun" -v b="$ended" 'BEGIN { printf "%.4f", b - a }') $(cat "$work/peak")" >>"$work/$name.result"
 }
+# shellcheck disable=SC2016 # setups are evaluated by measure
 pull_quietly='"$NP" pull -q "$REF" --store "$work/store"'
+# shellcheck disable=SC2016
 copy_quietly='skopeo --insecure-policy copy --quiet --src-tls-verify=false "docker://$REF" "oci:$work/layout:1"'
 for ((i = 0; i < runs; i++)); do
   measure np-pull : "$NP" pull -q "$REF" --store "$work/store"

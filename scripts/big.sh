@@ -2,6 +2,7 @@
 # Extracts big trees with the published executable and prints time and peak memory: 200,000 files, 300 layers, one sparse file of 10 GB and,
 # where asked for, 10 GB of content. Fails where a peak is above 64 MiB or something is missing from a tree.
 # usage, as root: scripts/big.sh [files] [layers] [sparse] [dense]      the first three by default; dense needs 24 GB of room
+# shellcheck disable=SC2317 # functions are called by traps, and by their names put together
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -87,7 +88,9 @@ run() { # run NAME : flat and in layers; check_NAME DIR looks at the tree
   # overlayfs wants two lower directories; by relative names, so that 300 of them stay below its limit of one page
   mkdir -p "$work/mount" "$work/empty"
   lower=$("$NP" layers "$reference" --store "$work/store" | tac)
-  overlay "$lower" && { "check_$1" "$work/mount"; umount "$work/mount"; }
+  overlay "$lower"
+  "check_$1" "$work/mount"
+  umount "$work/mount"
   rm -rf "$work/store"
 }
 

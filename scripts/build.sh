@@ -24,7 +24,7 @@ prepare_archive libcrypto.a libcrypto.a
 prepare_archive libsqlite3.a libe_sqlite3.a
 # Mozilla's roots from the package's own files: the machine's merged bundle may hold local additions.
 cat /usr/share/ca-certificates/mozilla/*.crt | gzip -9n >"$native/roots.new"
-cmp -s "$native/roots.new" "$native/roots.pem.gz" && rm "$native/roots.new" || mv "$native/roots.new" "$native/roots.pem.gz"
+if cmp -s "$native/roots.new" "$native/roots.pem.gz"; then rm "$native/roots.new"; else mv "$native/roots.new" "$native/roots.pem.gz"; fi
 
 say "building $rid"
 # the crypto shim of the runtime is compiled here; it is not optimised unless told

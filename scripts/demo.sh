@@ -85,7 +85,7 @@ total=$(number "$json" bytes total)
 downloaded=$(number "$json" bytes downloaded)
 resumed=$(grep -oE '"resumedFrom": *[1-9][0-9]*' <<<"$json" | wc -l)
 echo "$(mib "$downloaded") of $(mib "$total") were transferred, $(mib $((total - downloaded))) were not; $resumed of the layers resumed"
-[ "$downloaded" -lt "$total" ] && [ "$resumed" -gt 0 ] || die "nothing was resumed: $json"
+if [ "$downloaded" -ge "$total" ] || [ "$resumed" = 0 ]; then die "nothing was resumed: $json"; fi
 grep -qF "\"$digest\"" <<<"$json" || die "the digest is not $digest: $json"
 
 step "nativepull extract: the root file system, offline"
@@ -113,6 +113,7 @@ if $root; then
   echo "$(tr -dc '\0' <"$work/facts.mnt" | wc -c) entries are the same in both: names, types, modes, owners, sizes, links, times; and all contents of /usr and /etc"
 
   step "a program of the image, in it"
+  # shellcheck disable=SC2016 # perl's variables
   chroot "$work/rootfs" /usr/bin/perl -e 'open my $f, "<", "/etc/os-release"; print grep { /^PRETTY_NAME/ } <$f>; print "perl $^V says hello\n"'
 else
   step "left out: an overlay mount and chroot need root"

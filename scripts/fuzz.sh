@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Coverage-guided fuzzing of the layer reader with AFL++ through SharpFuzz: scripts/fuzz.sh [SECONDS], 600 if not said.
+# Coverage-guided fuzzing of the layer reader with AFL++ through SharpFuzz.
 # Starts from tests/NativePull.Fuzz/corpus and the seeds that the harness writes; what is found is below artifacts/fuzz/findings.
 # Ends with 1 where an input crashed the reader or kept it busy. Look at one with: dotnet artifacts/fuzz/bin/NativePull.Fuzz.dll FILE
+# usage: scripts/fuzz.sh [SECONDS]      600 by default
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -12,7 +13,7 @@ need_dotnet
 need_packages "the fuzzer" afl++
 
 say "building and instrumenting"
-rm -rf "$out/bin" "$out/plain" "$out/seeds"
+rm -rf "${out:?}/bin" "$out/seeds"
 mkdir -p "$out"
 run_quietly dotnet build tests/NativePull.Fuzz -c Release --nologo -v q -o "$out/bin"
 [ -x "$out/tools/sharpfuzz" ] || run_quietly dotnet tool install SharpFuzz.CommandLine --version 2.3.0 --tool-path "$out/tools"

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Shared by the scripts of this directory; sourced, from the repository's top directory.
 
 say() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; }

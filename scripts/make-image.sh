@@ -4,12 +4,13 @@
 #   2  packages installed on top of it: changed and removed files, a file capability
 #   3  deletes and replaces what is below, and holds what archives and file systems like to lose
 #   4  one large file that does not compress, so that an interruption has something to cut
-# usage, as root: make-image.sh OUT_DIR
+# usage, as root: scripts/make-image.sh OUT_DIR
 set -euo pipefail
 umask 022
 here=$(dirname "$(readlink -f "$0")")
+# shellcheck source=scripts/lib.sh
 . "$here/lib.sh"
-[ $# = 1 ] || { echo "usage: make-image.sh OUT_DIR" >&2; exit 2; }
+[ $# = 1 ] || { echo "usage: scripts/make-image.sh OUT_DIR" >&2; exit 2; }
 
 out=$(realpath -m "$1")
 sum=$(sha256sum <"$here/make-image.sh")
@@ -22,6 +23,7 @@ flock 9
 made && exit 0
 need_packages "to make the test image" mmdebstrap umoci libcap2-bin attr openssl tar
 
+# shellcheck source=/dev/null
 . /etc/os-release
 suite=$VERSION_CODENAME
 base_packages=perl-base,passwd,login,mount
@@ -36,6 +38,7 @@ root=$work/root
 # The files that name this machine's apt sources of its own distribution; what other vendors offer is left out.
 apt_sources() {
   local uris
+  # shellcheck disable=SC2016 # apt's variables
   uris=$(apt-get indextargets --format '$(ORIGIN)|$(REPO_URI)|$(RELEASE)' 'Created-By: Packages' |
     sed -nE "s#^(Debian[^|]*|Ubuntu|)\|(.*[^/])/*\|$suite(-updates|-security)?\$#\2#p" | sort -u)
   [ -n "$uris" ] || die "apt has no source for $suite; run apt-get update first"
@@ -50,7 +53,7 @@ list_tree+=' -o -path ./etc/resolv.conf -o -path ./etc/hostname -o -path "./etc/
 tar_layer=(tar --create --format=posix --numeric-owner --xattrs "--xattrs-include='*'" --no-recursion --null)
 
 # pack DIR LIST FILE : the entries that LIST names, NUL-ended and relative to DIR
-pack() { (cd "$1" && eval "${tar_layer[@]}" '--files-from="$2" --file="$3"'); }
+pack() { (cd "$1" && eval "${tar_layer[*]} --files-from=\"\$2\" --file=\"\$3\""); }
 
 base_and_packages() {
   mapfile -t sources < <(apt_sources)
@@ -62,7 +65,7 @@ base_and_packages() {
     --customize-hook="cd \"\$1\" && $list_tree -printf '%P\\0' | LC_ALL=C sort -z >$work/before" \
     --customize-hook="cd \"\$1\" && { ${tar_layer[*]} --files-from=$work/before --file=$work/1.tar || [ \$? = 1 ]; } && sleep 0.1 && touch $work/moment && sleep 0.1" \
     --customize-hook="APT_CONFIG=\$MMDEBSTRAP_APT_CONFIG apt-get install --yes --no-install-recommends -o DPkg::Chroot-Directory=\"\$1\" $more_packages" \
-    --customize-hook='rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap"' \
+    --customize-hook="rm -f \"\$1/etc/apt/apt.conf.d/99mmdebstrap\"" \
     "$suite" "$root" "${sources[@]}"
   setcap cap_net_raw+ep "$root$(readlink -f /bin)/ping"
 }

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # A real registry (Debian's docker-registry) on a free loopback port, for the tests and the demonstration.
-# usage: registry.sh start DIR               prints its address; config, storage, log, pid and address live in DIR
-#        registry.sh push DIR LAYOUT:TAG NAME:TAG     prints the digest of what was pushed, unchanged
-#        registry.sh stop DIR                ends that registry alone; DIR stays
+# usage: scripts/registry.sh start DIR                        prints its address; config, storage, log, pid and address live in DIR
+#        scripts/registry.sh push DIR LAYOUT:TAG NAME:TAG     prints the digest of what was pushed, unchanged
+#        scripts/registry.sh stop DIR                         ends that registry alone; DIR stays
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
+# shellcheck source=scripts/lib.sh
 . "$here/lib.sh"
 
-usage() { sed -n 's/^# *usage: *\|^#  *\(registry\.sh\)/\1/p' "$here/registry.sh" >&2; exit 2; }
+usage() { sed -n 's,^# *usage: *\|^#  *\(scripts/registry\.sh\),\1,p' "$here/registry.sh" >&2; exit 2; }
 
 # the pid file may outlive its process and the number may be another's by now
 is_ours() { tr '\0' '\n' 2>/dev/null <"/proc/$1/cmdline" | grep -qxF "$dir/config.yml"; }

@@ -2,6 +2,7 @@
 # Builds everything, makes the test image and runs all tests; the last line is `N passed, N failed, N skipped`.
 # The whole output is artifacts/test.log. Arguments go to the test program, such as -class NAME.
 # As root nothing is left out; otherwise, what needs root is skipped and says so.
+# shellcheck disable=SC2317 # functions are called by traps
 set -uo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -46,7 +47,7 @@ set -e
 scripts/build.sh
 need_packages "other programs that must agree with NativePull" skopeo umoci docker-registry libarchive-tools python3 attr libcap2-bin \
   mmdebstrap openssl nginx-light busybox-static apache2-utils sqlite3 xz-utils time bsdutils strace util-linux tar zstd procps \
-  fuse-overlayfs exfat-fuse exfatprogs e2fsprogs
+  fuse-overlayfs exfat-fuse exfatprogs e2fsprogs shellcheck
 image=$PWD/artifacts/test-image
 if [ "$(id -u)" = 0 ]; then
   # without it the rest is still worth running, but is no success

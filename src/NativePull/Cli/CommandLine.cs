@@ -33,12 +33,13 @@ internal static class CommandLine
     private static RootCommand Build()
     {
         Options options = new();
-        RootCommand root = new("Pulls OCI and Docker images from any registry: verified, resumable, from an empty root.");
-        Argument<string?> shortReference = new("REF") { Arity = ArgumentArity.ZeroOrOne, Description = "Short for: pull REF --rootfs DIR" };
-        Argument<string?> shortDirectory = new("DIR") { Arity = ArgumentArity.ZeroOrOne, Description = "Absent or empty directory" };
+        RootCommand root = new("Pulls OCI and Docker images from any registry: verified, resumable, from an empty root. nativepull REF DIR is short for pull REF --rootfs DIR.");
+        // hidden: help would show them before each command's own
+        Argument<string?> shortReference = new("REF") { Arity = ArgumentArity.ZeroOrOne, Hidden = true };
+        Argument<string?> shortDirectory = new("DIR") { Arity = ArgumentArity.ZeroOrOne, Hidden = true };
         root.Add(shortReference);
         root.Add(shortDirectory);
-        Add(root, options.Common, options.Network, options.Extraction, [options.Replace, options.Platform, options.Policy, options.Expect, options.CheckTag, options.Jobs, options.Connections, options.LimitRate]);
+        Add(root, [options.Replace], options.Pulling, options.Common, options.Network, options.Extraction);
         root.SetAction((parsed, _) => parsed.GetValue(shortReference) is { } reference && parsed.GetValue(shortDirectory) is { } directory
             ? PullCommand.RunAsync(parsed, options, [reference], directory)
             : Task.FromResult(MissingArguments()));
@@ -61,7 +62,7 @@ internal static class CommandLine
     {
         Argument<string[]> references = new("REF") { Arity = ArgumentArity.OneOrMore, Description = "[REGISTRY/]REPOSITORY[:TAG][@DIGEST]" };
         Command command = new("pull", "Resolve, fetch, verify and record images") { references };
-        Add(command, [options.Extract, .. options.Outputs, options.Platform, options.Policy, options.Expect, options.CheckTag, options.Jobs, options.Connections, options.LimitRate], options.Common, options.Network, options.Extraction);
+        Add(command, [options.Extract], options.Outputs, options.Pulling, options.Common, options.Network, options.Extraction);
         command.SetAction((parsed, _) => PullCommand.RunAsync(parsed, options, parsed.GetValue(references)!, parsed.GetValue(options.Rootfs)));
         return command;
     }

@@ -22,7 +22,8 @@ internal sealed class Options
 
     internal Option<bool> Verbose { get; } = new("--verbose", "-v") { Description = "Say more of what happens" };
 
-    internal Option<ProgressMode> Progress { get; } = OneOf("--progress", "How progress is shown on stderr: auto, tty, plain, none", ProgressMode.Auto);
+    internal Option<ProgressMode?> Progress { get; } = OneOf<ProgressMode>(
+        "--progress", "How progress is shown on stderr (default: auto, which draws bars on a terminal and else prints lines)");
 
     internal Option<Platform?> Platform { get; } = Parsed<Platform?>(
         "--platform",
@@ -31,7 +32,7 @@ internal sealed class Options
         text => Oci.Platform.TryParse(text, out Platform? platform) ? platform : null,
         "is not a platform (OS/ARCH or OS/ARCH/VARIANT)");
 
-    internal Option<PullPolicy?> Policy { get; } = NullableOneOf<PullPolicy>(
+    internal Option<PullPolicy?> Policy { get; } = OneOf<PullPolicy>(
         "--policy", "When the registry is asked: newer, missing, always, never (default: newer for a tag, missing for a digest)");
 
     internal Option<Digest?> Expect { get; } = Parsed<Digest?>(
@@ -92,7 +93,12 @@ internal sealed class Options
         text => Values.TryParseSize(text, out long rate) ? rate : null,
         "is not a size such as 10KiB");
 
-    internal Option<FixedAddress[]?> Resolve { get; } = FixedAddresses();
+    internal Option<FixedAddress[]?> Resolve { get; } = Repeated<FixedAddress>(
+        "--resolve",
+        "HOST:PORT:ADDRESS",
+        "Find HOST at ADDRESS, without a resolver; repeatable, several addresses are raced",
+        text => Values.TryParseFixedAddress(text, out FixedAddress? one) ? (true, one) : default,
+        text => $"\"{text}\" is not HOST:PORT:ADDRESS");
 
     internal Option<TimeSpan?> ConnectTimeout { get; } = Duration("--connect-timeout", "How long connecting may take (default: 10s)");
 
@@ -110,7 +116,12 @@ internal sealed class Options
 
     internal Option<string?> CaFile { get; } = Text("--ca-file", "FILE", "Trust only the certificates in this PEM file");
 
-    internal Option<(string Registry, Uri Address)[]?> Mirror { get; } = Mirrors();
+    internal Option<(string Registry, Uri Address)[]?> Mirror { get; } = Repeated<(string Registry, Uri Address)>(
+        "--mirror",
+        "HOST=URL",
+        "Ask URL first for what HOST has by digest; repeatable, tried in order",
+        ParseMirror,
+        _ => "not HOST=http://… or HOST=https://…, without a user"); // the text is not shown, for it may hold a password
 
     internal Option<bool> ForeignLayers { get; } = new("--foreign-layers") { Description = "Fetch layers that the registry does not have from the addresses in the manifest" };
 
@@ -124,7 +135,7 @@ internal sealed class Options
 
     internal Option<bool> InsecureSkipTlsVerify { get; } = new("--insecure-skip-tls-verify") { Description = "Accept any certificate" };
 
-    internal Option<OwnershipPolicy?> Ownership { get; } = NullableOneOf<OwnershipPolicy>(
+    internal Option<OwnershipPolicy?> Ownership { get; } = OneOf<OwnershipPolicy>(
         "--ownership",
         "Whose files are: keep (what cannot be set is counted), squash (all yours), map (--uid-map, --gid-map), override-stat (all yours, the rest in user.containers.override_stat) (default: keep)");
 
@@ -132,13 +143,13 @@ internal sealed class Options
 
     internal Option<IdRange[]> GidMap { get; } = Ranges("--gid-map", "Groups for --ownership map");
 
-    internal Option<XattrPolicy?> Xattrs { get; } = NullableOneOf<XattrPolicy>(
+    internal Option<XattrPolicy?> Xattrs { get; } = OneOf<XattrPolicy>(
         "--xattrs", "Extended attributes: keep (refusal fails), try (refusal is counted), drop (default: keep as root, else try)");
 
-    internal Option<DevicePolicy?> Devices { get; } = NullableOneOf<DevicePolicy>(
+    internal Option<DevicePolicy?> Devices { get; } = OneOf<DevicePolicy>(
         "--devices", "Device nodes: make, skip (counted), fail (default: make as root and for override-stat, else skip)");
 
-    internal Option<WhiteoutStyle?> Whiteouts { get; } = NullableOneOf<WhiteoutStyle>(
+    internal Option<WhiteoutStyle?> Whiteouts { get; } = OneOf<WhiteoutStyle>(
         "--whiteouts",
         "Removal in layers: overlay (trusted.overlay.*), overlay-user (user.overlay.*, for mounts with userxattr) (default: overlay where this process may set trusted.*)");
 
@@ -163,6 +174,8 @@ internal sealed class Options
     internal Option[] Network =>
         [AuthFile, Username, PasswordStdin, RegistryTokenFile, Anonymous, CaFile, CertDir, PlainHttp, InsecureSkipTlsVerify, Retries, ConnectTimeout, StallTimeout,
         MinRate, Deadline, WaitNetwork, Resolve, Mirror, HostsDir, RegistriesConf, ForeignLayers];
+
+    internal Option[] Pulling => [Platform, Policy, Expect, CheckTag, Jobs, Connections, LimitRate];
 
     internal Option[] Outputs => [Rootfs, LayerDirectories, Tar, Replace];
 
@@ -206,30 +219,24 @@ internal sealed class Options
         text => Values.TryParseDuration(text, out TimeSpan duration) && duration > TimeSpan.Zero ? duration : null,
         "is not a duration such as 500ms, 30s or 10m");
 
-    private static Option<(string Registry, Uri Address)[]?> Mirrors()
+    // Repeatable; in the environment, where an option can only be set once, with commas.
+    private static Option<T[]?> Repeated<T>(string name, string help, string description, Func<string, (bool IsValid, T Value)> parse, Func<string, string> problem)
     {
-        const string Name = "--mirror";
-        return new Option<(string Registry, Uri Address)[]?>(Name)
-        {
-            HelpName = "HOST=URL",
-            Description = "Ask URL first for what HOST has by digest; repeatable, tried in order",
-            Arity = ArgumentArity.OneOrMore,
-            CustomParser = Parse,
-        };
+        return new Option<T[]?>(name) { HelpName = help, Description = description, Arity = ArgumentArity.OneOrMore, CustomParser = ParseTokens };
 
-        static (string Registry, Uri Address)[]? Parse(ArgumentResult result)
+        T[]? ParseTokens(ArgumentResult result)
         {
-            List<(string, Uri)> all = [];
+            List<T> all = [];
             foreach (string text in result.Tokens.SelectMany(token => token.Value.Split(',')))
             {
-                string[] parts = text.Split('=', 2);
-                if (parts.Length == 2 && parts[0].Length > 0 && Uri.TryCreate(parts[1], UriKind.Absolute, out Uri? address) && address.Scheme is "http" or "https" && address.UserInfo.Length == 0)
+                (bool isValid, T value) = parse(text);
+                if (isValid)
                 {
-                    all.Add((parts[0].ToLowerInvariant(), address));
+                    all.Add(value);
                 }
                 else
                 {
-                    result.AddError($"{Name}: not HOST=http://… or HOST=https://…, without a user");
+                    result.AddError($"{name}: {problem(text)}");
                 }
             }
 
@@ -237,35 +244,12 @@ internal sealed class Options
         }
     }
 
-    // Repeatable; in the environment, where an option can only be set once, with commas.
-    private static Option<FixedAddress[]?> FixedAddresses()
+    private static (bool IsValid, (string Registry, Uri Address) Value) ParseMirror(string text)
     {
-        const string Name = "--resolve";
-        return new Option<FixedAddress[]?>(Name)
-        {
-            HelpName = "HOST:PORT:ADDRESS",
-            Description = "Find HOST at ADDRESS, without a resolver; repeatable, several addresses are raced",
-            Arity = ArgumentArity.OneOrMore,
-            CustomParser = Parse,
-        };
-
-        static FixedAddress[]? Parse(ArgumentResult result)
-        {
-            List<FixedAddress> all = [];
-            foreach (string text in result.Tokens.SelectMany(token => token.Value.Split(',')))
-            {
-                if (Values.TryParseFixedAddress(text, out FixedAddress? one))
-                {
-                    all.Add(one);
-                }
-                else
-                {
-                    result.AddError($"{Name}: \"{text}\" is not HOST:PORT:ADDRESS");
-                }
-            }
-
-            return [.. all];
-        }
+        string[] parts = text.Split('=', 2);
+        return parts.Length == 2 && parts[0].Length > 0 && Uri.TryCreate(parts[1], UriKind.Absolute, out Uri? address) && address.Scheme is "http" or "https" && address.UserInfo.Length == 0
+            ? (true, (parts[0].ToLowerInvariant(), address))
+            : default;
     }
 
     // A parser that gives null for what it does not take.
@@ -286,26 +270,8 @@ internal sealed class Options
         }
     }
 
-    private static Option<T?> NullableOneOf<T>(string name, string description)
+    private static Option<T?> OneOf<T>(string name, string description)
         where T : struct, Enum => Parsed<T?>(name, Choices<T>("|"), description, Choose<T>, $"is not one of {Choices<T>(", ")}");
-
-    private static Option<T> OneOf<T>(string name, string description, T otherwise)
-        where T : struct, Enum
-    {
-        Option<T> option = new(name) { HelpName = Choices<T>("|"), Description = description, DefaultValueFactory = _ => otherwise };
-        option.CustomParser = result =>
-        {
-            string text = result.Tokens.Count == 1 ? result.Tokens[0].Value : "";
-            if (Choose<T>(text) is { } value)
-            {
-                return value;
-            }
-
-            result.AddError($"{name}: \"{text}\" is not one of {Choices<T>(", ")}");
-            return otherwise;
-        };
-        return option;
-    }
 
     private static Option<IdRange[]> Ranges(string name, string description)
     {

@@ -12,15 +12,15 @@ internal static class PullCommand
     internal static Task<int> RunAsync(ParseResult parsed, Options options, IReadOnlyList<string> references, string? rootfs) =>
         OutputArguments.RunAsync(parsed, options, rootfs, references.Count, mustHave: false, outputs =>
         {
-            PullOptions pull = new()
+            PullOptions defaults = new() { Platform = parsed.GetValue(options.Platform) ?? Platform.OfThisMachine };
+            PullOptions pull = defaults with
             {
-                Platform = parsed.GetValue(options.Platform) ?? Platform.OfThisMachine,
                 PlatformIsExplicit = parsed.GetValue(options.Platform) is not null,
                 Policy = parsed.GetValue(options.Policy),
                 Expect = parsed.GetValue(options.Expect),
                 ExtractLayers = parsed.GetValue(options.Extract),
-                Jobs = parsed.GetValue(options.Jobs) ?? new PullOptions { Platform = Platform.OfThisMachine }.Jobs,
-                Connections = parsed.GetValue(options.Connections) ?? new PullOptions { Platform = Platform.OfThisMachine }.Connections,
+                Jobs = parsed.GetValue(options.Jobs) ?? defaults.Jobs,
+                Connections = parsed.GetValue(options.Connections) ?? defaults.Connections,
                 CheckTag = parsed.GetValue(options.CheckTag),
                 LimitRate = parsed.GetValue(options.LimitRate),
                 Outputs = outputs,

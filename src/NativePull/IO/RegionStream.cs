@@ -4,15 +4,9 @@ namespace NativePull.IO;
 
 /// <summary>A run of bytes of an open file, read by position: any number of them share one handle.</summary>
 /// <param name="file">Stays open.</param>
-internal sealed class RegionStream(SafeFileHandle file, long start, long length) : Stream
+internal sealed class RegionStream(SafeFileHandle file, long start, long length) : ReadOnlyStream
 {
     private long position;
-
-    public override bool CanRead => true;
-
-    public override bool CanSeek => false;
-
-    public override bool CanWrite => false;
 
     public override long Length => length;
 
@@ -25,14 +19,4 @@ internal sealed class RegionStream(SafeFileHandle file, long start, long length)
         position += read;
         return read;
     }
-
-    public override int Read(byte[] buffer, int offset, int count) => Read(buffer.AsSpan(offset, count));
-
-    public override void Flush() { }
-
-    public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
-
-    public override void SetLength(long value) => throw new NotSupportedException();
-
-    public override void Write(byte[] buffer, int offset, int count) => throw new NotSupportedException();
 }

@@ -14,8 +14,6 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
 {
     private const uint SetUser = 0x800; // S_ISUID, inode(7)
     private const uint SetGroup = 0x400; // S_ISGID
-    private const uint OwnerBits = 0x1C0; // S_IRWXU
-    private const uint PermissionBits = 0x1FF;
 
     // What a file system does to times and modes is learned from the first that show it.
     private bool? keepsNanoseconds;
@@ -36,14 +34,14 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
         if (Overridden)
         {
             Override(file, OverrideStat.Of(entry), path);
-            mode = (entry.Mode & PermissionBits) | (directory ? OwnerBits : 0x180);
+            mode = (entry.Mode & Permission.All) | (directory ? Permission.Owner : Permission.OwnerFile);
         }
         else
         {
             mode = Harmless(entry.Mode, owned, directory);
         }
 
-        uint working = directory ? mode | OwnerBits : mode;
+        uint working = directory ? mode | Permission.Owner : mode;
         SetMode(place, working, path);
         Attributes(place, entry, path, acls: true);
         return working == mode ? null : mode;
@@ -105,10 +103,10 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
         _ = Libc.ChangeOwner(directory, uid, gid);
         if (Overridden)
         {
-            Override(directory, OverrideStat.OfDirectory(0, 0, 0x1ED), path);
+            Override(directory, OverrideStat.OfDirectory(0, 0, Permission.UsualDirectory), path);
         }
 
-        SetMode(new Place(directory, null), 0x1ED, path);
+        SetMode(new Place(directory, null), Permission.UsualDirectory, path);
     }
 
     /// <summary>What a file or directory of the layers below has, as it is there: for one that a layer implies or links to.</summary>

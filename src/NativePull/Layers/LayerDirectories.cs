@@ -5,8 +5,8 @@ using NativePull.Native;
 namespace NativePull.Layers;
 
 /// <summary>
-/// The directories of one layer in progress: finds or makes the parent of each entry, keeps a few handles open, and remembers which directories
-/// were touched and which names this layer wrote, for removal speaks of lower layers only.
+/// The directories of one layer in progress: finds or makes the parent of each entry, and remembers which directories were touched and which names
+/// this layer wrote, for removal speaks of lower layers only.
 /// <para>
 /// A layer's names are looked up as the layer alone would have them: a link that this layer made is followed (as text, inside the root), a link that
 /// was there before is no directory, and so is replaced by one where an entry lies below it. That is what a stack of per-layer directories shows.
@@ -14,22 +14,16 @@ namespace NativePull.Layers;
 /// </summary>
 internal sealed class LayerDirectories : IDisposable
 {
-    // Entries come sorted by directory; more handles than this would only be held, not used.
-    private const int MaximumOpen = 48;
-
-    // Levels that are opened in one go.
-    private const int LongWay = 16;
-
     // Links in one path, as the kernel's own limit (path_resolution(7)).
     private const int MaximumLinks = 40;
 
     private readonly RootDirectory root;
+    private readonly DirectoryHandles handles;
     private readonly bool overlay;
     private readonly WhiteoutStyle style;
     private readonly int depthLimit;
     private readonly Dictionary<NameKey, TouchedDirectory> known = new(new NameKeyComparer());
     private readonly List<TouchedDirectory> touched = [];
-    private readonly Queue<TouchedDirectory> open = new();
     private readonly NameMarks written = new();
     private TouchedDirectory? last;
     private byte[] lastPath = [];
@@ -37,6 +31,7 @@ internal sealed class LayerDirectories : IDisposable
     internal LayerDirectories(RootDirectory root, ExtractOptions options)
     {
         this.root = root;
+        handles = new DirectoryHandles(root);
         overlay = options.Format == LayerFormat.Overlay;
         style = options.Whiteouts;
         depthLimit = options.Limits.Tar.MaximumDepth;
@@ -104,38 +99,8 @@ internal sealed class LayerDirectories : IDisposable
     /// <summary>A name in a directory, if this layer touched it and it is a directory.</summary>
     internal TouchedDirectory? Known(TouchedDirectory parent, byte[] name) => known.GetValueOrDefault(new NameKey(parent, name));
 
-    /// <summary>Its handle, good until the cache's many others were used.</summary>
-    internal SafeFileHandle Open(TouchedDirectory directory)
-    {
-        directory.IsRecent = true;
-        if (directory.Handle is { } handle)
-        {
-            return handle;
-        }
-
-        TouchedDirectory above = directory.Parent!;
-        while (above.Handle is null)
-        {
-            above = above.Parent!;
-        }
-
-        if (directory.Depth - above.Depth > LongWay)
-        {
-            // in halves: the next one will be near this one, and has not as far to go
-            TouchedDirectory middle = directory;
-            while (middle.Depth > (directory.Depth + above.Depth) / 2)
-            {
-                middle = middle.Parent!;
-            }
-
-            _ = Open(middle);
-            above = middle;
-        }
-
-        Failure.ThrowIf(root.OpenBelow(above.Handle!, directory.PathFrom(above), out SafeFileHandle? opened), "open", directory.Path);
-        Keep(directory, opened!);
-        return opened!;
-    }
+    /// <inheritdoc cref="DirectoryHandles.Open"/>
+    internal SafeFileHandle Open(TouchedDirectory directory) => handles.Open(directory);
 
     /// <summary>Makes the directory, in place of anything that is no directory; gives back one that is there.</summary>
     internal TouchedDirectory MakeIn(TouchedDirectory parent, byte[] name, out bool existed)
@@ -146,7 +111,7 @@ internal sealed class LayerDirectories : IDisposable
             return ours;
         }
 
-        int errno = Libc.MakeDirectory(Open(parent), name, 0x1C0);
+        int errno = Libc.MakeDirectory(Open(parent), name, Permission.Owner);
         bool replaced = false;
         if (errno == Errno.Exists)
         {
@@ -157,7 +122,7 @@ internal sealed class LayerDirectories : IDisposable
 
             replaced = true;
             Remove(parent, name);
-            errno = Libc.MakeDirectory(Open(parent), name, 0x1C0);
+            errno = Libc.MakeDirectory(Open(parent), name, Permission.Owner);
         }
 
         Failure.ThrowIf(errno, "mkdir", parent.PathOf(name));
@@ -286,17 +251,10 @@ internal sealed class LayerDirectories : IDisposable
         return at is not null;
     }
 
-    /// <summary>Gives up every handle but the root's; what is needed again is opened again.</summary>
-    internal void Close()
-    {
-        while (open.TryDequeue(out TouchedDirectory? directory))
-        {
-            directory.Handle?.Dispose();
-            directory.Handle = null;
-        }
-    }
+    /// <inheritdoc cref="DirectoryHandles.Close"/>
+    internal void Close() => handles.Close();
 
-    public void Dispose() => Close();
+    public void Dispose() => handles.Dispose();
 
     private TouchedDirectory? Walk(ReadOnlySpan<byte> path, Absent absent, bool follow, out byte[] missing)
     {
@@ -383,7 +341,7 @@ internal sealed class LayerDirectories : IDisposable
         {
             // ours, but without the owner's own rights
             mode = status.Permissions;
-            errno = Libc.ChangeModeAt(Open(parent), name, status.Permissions | 0x1C0);
+            errno = Libc.ChangeModeAt(Open(parent), name, status.Permissions | Permission.Owner);
             errno = errno == 0 ? root.OpenBelow(Open(parent), name.AsSpan(0, name.Length - 1), out opened) : Errno.AccessDenied;
         }
 
@@ -397,7 +355,7 @@ internal sealed class LayerDirectories : IDisposable
         directory.FinalMode = mode;
         // it was there before: it keeps its time, whatever is put into it
         directory.Modified = overlay ? default : new TarTime(status.ModifiedSeconds, (int)status.ModifiedNanoseconds);
-        if ((status.Permissions & 0x1C0) != 0x1C0 && Libc.ChangeMode(handle, status.Permissions | 0x1C0) == 0)
+        if ((status.Permissions & Permission.Owner) != Permission.Owner && Libc.ChangeMode(handle, status.Permissions | Permission.Owner) == 0)
         {
             directory.FinalMode = status.Permissions;
         }
@@ -419,29 +377,7 @@ internal sealed class LayerDirectories : IDisposable
 
         known[new NameKey(parent, name)] = directory;
         touched.Add(directory);
-        Keep(directory, handle);
+        handles.Keep(directory, handle);
         return directory;
-    }
-
-    // The second-chance algorithm: what was used since the last look stays.
-    private void Keep(TouchedDirectory directory, SafeFileHandle handle)
-    {
-        while (open.Count >= MaximumOpen)
-        {
-            TouchedDirectory oldest = open.Dequeue();
-            if (oldest.IsRecent)
-            {
-                oldest.IsRecent = false;
-                open.Enqueue(oldest);
-                continue;
-            }
-
-            oldest.Handle?.Dispose();
-            oldest.Handle = null;
-        }
-
-        directory.Handle = handle;
-        directory.IsRecent = true;
-        open.Enqueue(directory);
     }
 }

@@ -38,16 +38,16 @@ internal sealed class LowerLinks(LayerDirectories directories)
     internal void Add(LowerLink link, TouchedDirectory parent, byte[] name)
     {
         directories.Remove(parent, name);
-        Failure.ThrowIf(Libc.OpenAt(directories.Open(parent), name, LayerApplier.CreateFlags, 0x180, out SafeFileHandle? placeholder), "open", parent.PathOf(name));
+        Failure.ThrowIf(NewFile.Create(directories.Open(parent), name, out SafeFileHandle? placeholder), "open", parent.PathOf(name));
         placeholder!.Dispose();
         NameKey key = new(parent, name);
         directories.Placeholders[key] = link;
         link.Names.Add(key);
     }
 
-    /// <param name="copy">Makes a name from what the lower layers have.</param>
+    /// <summary>Fills in the placeholders.</summary>
     /// <exception cref="PullException">Malformed: there is no such file below.</exception>
-    internal void Settle(LowerLayers lowers, Action<LowerFile, TouchedDirectory, byte[]> copy, CancellationToken token)
+    internal void Settle(LowerLayers lowers, CopyUp copyUp, CancellationToken token)
     {
         foreach (LowerLink link in byTarget.Values)
         {
@@ -70,7 +70,7 @@ internal sealed class LowerLinks(LayerDirectories directories)
                     }
                     else
                     {
-                        copy(found, name.Directory, name.Name);
+                        copyUp.Make(found, name.Directory, name.Name);
                         first = name;
                     }
                 }

@@ -1,10 +1,12 @@
+using NativePull.Native;
+
 namespace NativePull.Layers;
 
 /// <summary>What a directory of the merged view looks like.</summary>
 internal readonly record struct DirectoryLook(uint Mode, uint Uid, uint Gid, TarTime Modified, IReadOnlyList<TarXattr> Xattrs)
 {
     /// <summary>One that no layer describes, as the applier makes it.</summary>
-    internal static DirectoryLook Default { get; } = new(0x1ED, 0, 0, default, []);
+    internal static DirectoryLook Default { get; } = new(Permission.UsualDirectory, 0, 0, default, []);
 }
 
 /// <summary>One name of the view. A directory has one name, everything else may have several for one inode.</summary>

@@ -63,7 +63,7 @@ internal static class OverlayMarks
     /// <summary>The form of <see cref="MakeWhiteout"/> for where no device can be made.</summary>
     internal static int MakeEmptyWhiteout(SafeFileHandle parent, ReadOnlySpan<byte> name, WhiteoutStyle style)
     {
-        int errno = Libc.OpenAt(parent, name, OpenFlags.WriteOnly | OpenFlags.Create | OpenFlags.Exclusive | OpenFlags.NoFollow, 0x180, out SafeFileHandle? made);
+        int errno = NewFile.Create(parent, name, out SafeFileHandle? made);
         if (errno != 0)
         {
             return errno;

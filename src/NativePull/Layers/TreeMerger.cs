@@ -72,7 +72,7 @@ internal sealed class TreeMerger(MergedTree tree, short layer, int begin)
 
     private int AddInode(TarEntry entry, byte[] path, int position)
     {
-        LayerApplier.CheckTarget(entry, path);
+        SpecialFiles.CheckTarget(entry, path);
         return tree.AddInode(position, entry.LinkName, entry.Kind == TarEntryKind.Symlink);
     }
 
@@ -202,7 +202,7 @@ internal sealed class TreeMerger(MergedTree tree, short layer, int begin)
 
         if (found == MergedTree.None)
         {
-            throw NoTarget(path.Full, target.Full);
+            throw HardLinks.NoTarget(path.Full, target.Full);
         }
 
         int inode = tree[found].Inode;
@@ -214,7 +214,7 @@ internal sealed class TreeMerger(MergedTree tree, short layer, int begin)
 
         int made = MakeLeaf(parent, path.Base, position, inode);
         // what stood there may have held the target
-        return tree[found].IsGone ? throw NoTarget(path.Full, target.Full) : made;
+        return tree[found].IsGone ? throw HardLinks.NoTarget(path.Full, target.Full) : made;
     }
 
     // ".wh.NAME": what lower layers have under the name goes; what this layer has put there stays.
@@ -286,7 +286,4 @@ internal sealed class TreeMerger(MergedTree tree, short layer, int begin)
                 $"archive: {TarText.Show(path)} has a name of {name.Length.ToString(CultureInfo.InvariantCulture)} bytes, more than {LongestName.ToString(CultureInfo.InvariantCulture)}");
         }
     }
-
-    private static PullException NoTarget(byte[] path, byte[] target) =>
-        new(PullError.Malformed, $"archive: {TarText.Show(path)} is a hard link to {TarText.Show(target)}, which is not there");
 }

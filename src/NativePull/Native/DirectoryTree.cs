@@ -90,7 +90,7 @@ internal static class DirectoryTree
 
         int flags = OpenFlags.ReadOnly | OpenFlags.Directory | OpenFlags.NoFollow;
         int opening = Libc.OpenAt(parent, name, flags, 0, out SafeFileHandle? directory);
-        if (opening == Errno.AccessDenied && Libc.ChangeModeAt(parent, name, 0x1C0) == 0)
+        if (opening == Errno.AccessDenied && Libc.ChangeModeAt(parent, name, Permission.Owner) == 0)
         {
             // ours, but without the owner's own rights
             opening = Libc.OpenAt(parent, name, flags, 0, out directory);
@@ -102,9 +102,9 @@ internal static class DirectoryTree
         }
 
         FileStatus status = Libc.Status(directory!, Show(name));
-        if ((status.Permissions & 0x1C0) != 0x1C0)
+        if ((status.Permissions & Permission.Owner) != Permission.Owner)
         {
-            _ = Libc.ChangeMode(directory!, 0x1C0);
+            _ = Libc.ChangeMode(directory!, Permission.Owner);
         }
 
         return new Level(name, status.Inode) { Directory = directory };

@@ -7,6 +7,7 @@ internal static class Errno
 {
     internal const int PermissionDenied = 1; // EPERM
     internal const int NoEntry = 2; // ENOENT
+    internal const int Interrupted = 4; // EINTR
     internal const int TooBig = 7; // E2BIG
     internal const int AccessDenied = 13; // EACCES
     internal const int Busy = 16; // EBUSY
@@ -54,6 +55,15 @@ internal static class FileType
     internal const uint Block = 0x6000;
     internal const uint Regular = 0x8000;
     internal const uint Symlink = 0xA000;
+}
+
+/// <summary>Permission bits of a mode (inode(7)).</summary>
+internal static class Permission
+{
+    internal const uint All = 0x1FF; // 0777
+    internal const uint Owner = 0x1C0; // 0700, S_IRWXU
+    internal const uint OwnerFile = 0x180; // 0600
+    internal const uint UsualDirectory = 0x1ED; // 0755
 }
 
 /// <summary>What statx(2) says of a file.</summary>

@@ -10,7 +10,6 @@ internal static unsafe partial class Libc
     private const uint CapabilityVersion = 0x20080522; // _LINUX_CAPABILITY_VERSION_3, capget(2)
     private const int MakeNodeCapability = 27; // CAP_MKNOD, capabilities(7)
     private const uint HighestId = 0xFFFFFFFE; // 2^32 - 1 means "leave as it is" to chown(2)
-    private const uint OwnerBits = 0x1C0; // S_IRWXU
 
     internal static uint EffectiveUser { get; } = geteuid();
 
@@ -32,7 +31,7 @@ internal static unsafe partial class Libc
     }
 
     /// <summary>umask(2): what this process makes is its own to use, whatever mask it was started with; group and others stay as they were.</summary>
-    internal static void KeepOwnerBits() => _ = umask(umask(0x3F) & ~OwnerBits);
+    internal static void KeepOwnerBits() => _ = umask(umask(0x3F) & ~Permission.Owner);
 
     private static bool Try(Func<SafeFileHandle, bool> attempt, bool otherwise)
     {

@@ -44,76 +44,80 @@ internal sealed partial record Reference
     internal static bool TryParse(string text, [NotNullWhen(true)] out Reference? reference, [NotNullWhen(false)] out string? problem)
     {
         reference = null;
-        string rest = text;
-
-        Digest? digest = null;
-        int at = rest.IndexOf('@', StringComparison.Ordinal);
-        if (at >= 0)
+        problem = TakeDigest(ref text, out Digest? digest);
+        if (problem is not null)
         {
-            string name = rest[(at + 1)..];
-            if (!Oci.Digest.TryParse(name, out Digest parsed))
-            {
-                problem = $"\"{name}\" is not a digest (sha256: and 64, or sha512: and 128, lower-case hex digits)";
-                return false;
-            }
-
-            digest = parsed;
-            rest = rest[..at];
-        }
-
-        (string registry, string path) = SplitRegistry(rest);
-
-        string? tag = null;
-        int colon = path.LastIndexOf(':');
-        if (colon >= 0)
-        {
-            tag = path[(colon + 1)..];
-            path = path[..colon];
-            if (!TagGrammar().IsMatch(tag))
-            {
-                problem = $"\"{tag}\" is not a tag (at most 128 of A-Z a-z 0-9 _ . -, not beginning with . or -)";
-                return false;
-            }
-        }
-
-        if (!RegistryGrammar().IsMatch(registry) || !HasUsablePort(registry) || !HasUsableHost(registry))
-        {
-            problem = $"\"{registry}\" is not a registry (host or host:port)";
             return false;
         }
 
-        if (registry == DockerHub && !path.Contains('/', StringComparison.Ordinal))
+        (string registry, string path) = SplitRegistry(text);
+        problem = TakeTag(ref path, out string? tag)
+            ?? (RegistryGrammar().IsMatch(registry) && HasUsablePort(registry) && HasUsableHost(registry) ? null : $"\"{registry}\" is not a registry (host or host:port)")
+            ?? CompleteRepository(registry, ref path);
+        if (problem is not null)
         {
-            if (IdentifierGrammar().IsMatch(path))
-            {
-                problem = $"\"{path}\" is an image ID, not a reference";
-                return false;
-            }
-
-            path = "library/" + path;
-        }
-
-        if (path.Length > MaximumRepositoryLength)
-        {
-            problem = $"the repository has {path.Length} characters, more than {MaximumRepositoryLength}";
             return false;
         }
 
-        if (!RepositoryGrammar().IsMatch(path))
-        {
-            problem = path.Any(char.IsAsciiLetterUpper)
-                ? $"the repository \"{path}\" must be lower case"
-                : $"\"{path}\" is not a repository (lower-case letters, digits, and between them . _ __ or -, in parts separated by /)";
-            return false;
-        }
-
-        problem = null;
         reference = new Reference(registry, path, tag ?? (digest is null ? "latest" : null), digest);
         return true;
     }
 
     /// <summary>The same repository and tag, pinned to what it resolved to.</summary>
     internal string NameAt(Digest resolved) => $"{Name}@{resolved}";
+
+    // These take their part off the end of the text, and give what is wrong with it.
+    private static string? TakeDigest(ref string text, out Digest? digest)
+    {
+        digest = null;
+        int at = text.IndexOf('@', StringComparison.Ordinal);
+        if (at < 0)
+        {
+            return null;
+        }
+
+        string name = text[(at + 1)..];
+        text = text[..at];
+        if (!Oci.Digest.TryParse(name, out Digest parsed))
+        {
+            return $"\"{name}\" is not a digest (sha256: and 64, or sha512: and 128, lower-case hex digits)";
+        }
+
+        digest = parsed;
+        return null;
+    }
+
+    private static string? TakeTag(ref string path, out string? tag)
+    {
+        tag = null;
+        int colon = path.LastIndexOf(':');
+        if (colon < 0)
+        {
+            return null;
+        }
+
+        tag = path[(colon + 1)..];
+        path = path[..colon];
+        return TagGrammar().IsMatch(tag) ? null : $"\"{tag}\" is not a tag (at most 128 of A-Z a-z 0-9 _ . -, not beginning with . or -)";
+    }
+
+    private static string? CompleteRepository(string registry, ref string path)
+    {
+        if (registry == DockerHub && !path.Contains('/', StringComparison.Ordinal))
+        {
+            if (IdentifierGrammar().IsMatch(path))
+            {
+                return $"\"{path}\" is an image ID, not a reference";
+            }
+
+            path = "library/" + path;
+        }
+
+        return path.Length > MaximumRepositoryLength ? $"the repository has {path.Length} characters, more than {MaximumRepositoryLength}"
+            : RepositoryGrammar().IsMatch(path) ? null
+            : path.Any(char.IsAsciiLetterUpper) ? $"the repository \"{path}\" must be lower case"
+            : $"\"{path}\" is not a repository (lower-case letters, digits, and between them . _ __ or -, in parts separated by /)";
+    }
 
     // The first component is a registry if it has a dot or a colon or is localhost (distribution/reference, splitDockerDomain). There, an
     // upper-case letter makes it one too; not here, for in lower case, as hosts are kept, the same text would mean Docker Hub.

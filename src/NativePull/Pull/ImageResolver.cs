@@ -18,12 +18,6 @@ internal sealed class ImageResolver(RegistryClient? registry, BlobStore? blobs, 
     /// <summary>Bytes; a config with a long history stays far below.</summary>
     internal const long MaximumConfig = 8 * 1024 * 1024;
 
-    // An index of indexes is legal; deeper is a loop or a joke.
-    private const int MaximumDepth = 3;
-
-    // Manifests of an index that states no platforms, looked at one by one.
-    private const int MaximumUnstated = 16;
-
     /// <summary>It is to become files: what cannot is refused before more of it is fetched.</summary>
     internal bool MustBeImage { get; init; }
 
@@ -34,89 +28,16 @@ internal sealed class ImageResolver(RegistryClient? registry, BlobStore? blobs, 
             ? await GetDocumentAsync(reference, digest, null, null, token)
             : await FetchAsync(reference, reference.Selector, token);
         bool isIndex = MediaTypes.IsIndex(document.Descriptor.MediaType);
-        var offered = new List<Platform>();
-        var way = new Stack<Document>();
-        Document manifest = await FollowAsync(reference, document, platform, way, offered, token) ?? throw new PullException(
-            PullError.PlatformNotFound,
-            $"{reference}: nothing for platform {platform}; there is: {(offered.Count == 0 ? "no image with a platform" : string.Join(", ", offered.Distinct()))}");
+        IndexWalk walk = new(
+            reference.ToString(),
+            platform,
+            (named, cancel) => GetDocumentAsync(reference, named, cancel),
+            (config, cancel) => GetConfigAsync(reference, config, cancel),
+            absent => registry is null && absent.Reason == PullError.NotInStore);
+        Document manifest = await walk.ToManifestAsync(document, token);
         ResolvedImage image = await WithConfigAsync(reference, isIndex ? document : null, manifest, platform, explicitly, token);
-        return image with { Between = [.. way.Where(index => !ReferenceEquals(index, document))] };
+        return image with { Between = [.. walk.Way.Where(index => !ReferenceEquals(index, document))] };
     }
-
-    // Down to the manifest for the platform; null: nothing here is for it. The way holds the indexes gone through.
-    private async Task<Document?> FollowAsync(
-        Reference reference, Document document, Platform platform, Stack<Document> way, List<Platform> offered, CancellationToken token)
-    {
-        string mediaType = document.Descriptor.MediaType;
-        if (!MediaTypes.IsIndex(mediaType))
-        {
-            return MediaTypes.IsManifest(mediaType) ? document : throw Unsupported(reference, mediaType);
-        }
-
-        if (way.Count == MaximumDepth)
-        {
-            throw new PullException(PullError.Unsupported, $"{reference}: indexes are nested deeper than {MaximumDepth}");
-        }
-
-        way.Push(document);
-        List<Descriptor> images = Images(OciJson.ParseIndex(document.Content, mediaType));
-        offered.AddRange(images.Select(d => d.Platform).OfType<Platform>());
-        int picked = platform.PickFrom([.. images.Select(d => d.Platform)]);
-        if (picked >= 0)
-        {
-            return await FollowAsync(reference, await GetDocumentAsync(reference, images[picked], token), platform, way, offered, token);
-        }
-
-        // no platform is stated: the configs tell; a single manifest is taken as one without an index would be
-        List<Descriptor> unstated = [.. images.Where(d => d.Platform is null).Take(MaximumUnstated)];
-        foreach (Descriptor candidate in unstated)
-        {
-            try
-            {
-                Document inner = await GetDocumentAsync(reference, candidate, token);
-                Document? found = await FollowAsync(reference, inner, platform, way, offered, token);
-                if (found is not null && (images.Count == 1 || !ReferenceEquals(found, inner) || await IsForAsync(reference, found, platform, offered, token)))
-                {
-                    return found;
-                }
-            }
-            catch (PullException absent) when (registry is null && absent.Reason == PullError.NotInStore)
-            {
-                // not the one that was pulled
-            }
-        }
-
-        way.Pop();
-        return null;
-    }
-
-    // Attestations and other companions are not images: BuildKit gives them the platform unknown/unknown and an annotation.
-    private static List<Descriptor> Images(ImageIndex index) =>
-    [
-        .. index.Manifests.Where(d =>
-            (MediaTypes.IsManifest(d.MediaType) || MediaTypes.IsIndex(d.MediaType))
-            && d.Platform is not { Os: "unknown" }
-            && !d.Annotations.ContainsKey("vnd.docker.reference.type"))
-            .Select(d => d.Platform is { Os: "", Architecture: "" } ? d with { Platform = null } : d),
-    ];
-
-    private async Task<bool> IsForAsync(Reference reference, Document document, Platform platform, List<Platform> offered, CancellationToken token)
-    {
-        ImageManifest manifest = OciJson.ParseManifest(document.Content, document.Descriptor.MediaType);
-        if (manifest.NoImage is not null || OciJson.PlatformOf(await GetConfigAsync(reference, manifest.Config, token)) is not { } actual)
-        {
-            return false;
-        }
-
-        offered.Add(actual);
-        return platform.PickFrom([actual]) >= 0;
-    }
-
-    private static PullException Unsupported(Reference reference, string mediaType) => new(
-        PullError.Unsupported,
-        mediaType.StartsWith("application/vnd.docker.distribution.manifest.v1", StringComparison.Ordinal)
-            ? $"{reference}: this is a Docker image manifest of schema 1, which has no layers by digest and is not supported (push the image anew to convert it)"
-            : $"{reference}: media type \"{mediaType}\" is not supported (an image manifest or index of OCI or Docker schema 2 is)");
 
     private async Task<ResolvedImage> WithConfigAsync(
         Reference reference, Document? index, Document document, Platform platform, bool explicitly, CancellationToken token)
@@ -139,38 +60,9 @@ internal sealed class ImageResolver(RegistryClient? registry, BlobStore? blobs, 
         }
 
         ImageConfig config = OciJson.ParseConfig(content);
-        if (config.DiffIds.Count != manifest.Layers.Count)
-        {
-            throw new PullException(
-                PullError.Malformed,
-                $"{reference}: the manifest has {Count(manifest.Layers.Count)} layers, but the config {Count(config.DiffIds.Count)} diff IDs");
-        }
-
-        Platform actual = CheckPlatform(reference, config.Platform, platform, explicitly);
-        IReadOnlyList<ChainId> chain = ChainId.Of(config.DiffIds);
-        return new ResolvedImage(
-            reference, index, document, configDocument, actual, [.. manifest.Layers.Select((blob, i) => new PlannedLayer(blob, config.DiffIds[i], chain[i]))]);
-    }
-
-    private Platform CheckPlatform(Reference reference, Platform actual, Platform wanted, bool explicitly)
-    {
-        if (actual.Os.Length == 0 || actual.Architecture.Length == 0)
-        {
-            return wanted;
-        }
-
-        if (wanted.PickFrom([actual]) < 0)
-        {
-            string problem = $"{reference}: the image is for {actual}, not for {wanted}";
-            if (explicitly)
-            {
-                throw new PullException(PullError.PlatformNotFound, problem);
-            }
-
-            progress.Report(new PullEvent.Warning(problem));
-        }
-
-        return actual;
+        IReadOnlyList<PlannedLayer> layers = ImagePlan.Layers(reference.ToString(), manifest, config);
+        Platform actual = ImagePlan.CheckPlatform(reference.ToString(), config.Platform, platform, explicitly, progress);
+        return new ResolvedImage(reference, index, document, configDocument, actual, layers);
     }
 
     // A document named by digest: from the store, else from the registry.

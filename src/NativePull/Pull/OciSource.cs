@@ -13,24 +13,31 @@ internal sealed class OciSource(SourceName name, ImageFiles files, IProgress<Pul
     private const string ContainerdName = "io.containerd.image.name";
 
     /// <exception cref="PullException">NotFound, Usage, PlatformNotFound, Malformed, Unsupported, DigestMismatch, SizeMismatch, LimitPassed.</exception>
-    internal SourceImage Find(Platform platform, bool explicitly)
+    internal async Task<SourceImage> FindAsync(Platform platform, bool explicitly, CancellationToken token)
     {
         CheckLayout();
         byte[] content = files.TryRead("index.json", ImageResolver.MaximumManifest)
             ?? throw new PullException(PullError.Malformed, $"{name.Text}: has no index.json");
-        Descriptor chosen = Choose(OciJson.ParseIndex(content, MediaTypes.OciIndex), platform);
-        Digest named = chosen.Digest;
-        Document document = Read(chosen);
-        for (int depth = 0; MediaTypes.IsIndex(document.Descriptor.MediaType); depth++)
+        IReadOnlyList<Descriptor> chosen = Choose(OciJson.ParseIndex(content, MediaTypes.OciIndex));
+        IndexWalk walk = new(
+            name.Text,
+            platform,
+            (descriptor, _) => Task.FromResult(Read(descriptor)),
+            (config, _) => Task.FromResult(ReadConfig(config)),
+            static _ => false);
+        // one name for several platforms is one image
+        Document document = chosen.Count == 1
+            ? await walk.ToManifestAsync(Read(chosen[0]), token)
+            : await walk.ToManifestAsync(new ImageIndex(MediaTypes.OciIndex, chosen), token);
+        ImageManifest manifest = OciJson.ParseManifest(document.Content, document.Descriptor.MediaType);
+        if (manifest.NoImage is { } problem)
         {
-            ImagePlan.CheckDepth(name.Text, depth);
-            document = Read(ImagePlan.Choose(name.Text, OciJson.ParseIndex(document.Content, document.Descriptor.MediaType), platform));
+            throw new PullException(PullError.Unsupported, $"{name.Text}: {problem}: there is nothing to extract");
         }
 
-        ImageManifest manifest = ImagePlan.Manifest(name.Text, document);
-        ImageConfig config = OciJson.ParseConfig(SourceImage.ReadBlob(name.Text, files, PathOf(manifest.Config.Digest), manifest.Config, ImageResolver.MaximumConfig));
+        ImageConfig config = OciJson.ParseConfig(ReadConfig(manifest.Config));
         return new SourceImage(
-            named,
+            (walk.Way.LastOrDefault() ?? document).Descriptor.Digest,
             document.Descriptor.Digest,
             manifest.Config,
             ImagePlan.CheckPlatform(name.Text, config.Platform, platform, explicitly, progress),
@@ -57,14 +64,14 @@ internal sealed class OciSource(SourceName name, ImageFiles files, IProgress<Pul
         }
     }
 
-    private Descriptor Choose(ImageIndex index, Platform platform)
+    private IReadOnlyList<Descriptor> Choose(ImageIndex index)
     {
         IEnumerable<string> offered = index.Manifests.Select((each, i) => NameOf(each) ?? "@" + i.ToString(CultureInfo.InvariantCulture)).Distinct();
         if (name.Position is { } position)
         {
             return position < index.Manifests.Count
-                ? index.Manifests[position]
-                : throw SourceImage.NotChosen(PullError.NotFound, name.Text, $"there are only {index.Manifests.Count} images, counted from 0", offered);
+                ? [index.Manifests[position]]
+                : throw SourceImage.NotChosen(PullError.NotFound, name.Text, $"there are only {index.Manifests.Count.ToString(CultureInfo.InvariantCulture)} images, counted from 0", offered);
         }
 
         List<Descriptor> candidates = [.. index.Manifests.Where(each => name.Selector is null || Matches(each, name.Selector))];
@@ -75,11 +82,10 @@ internal sealed class OciSource(SourceName name, ImageFiles files, IProgress<Pul
 
         if (candidates.Select((each, i) => NameOf(each) ?? "@" + i.ToString(CultureInfo.InvariantCulture)).Distinct().Count() > 1)
         {
-            // one name for several platforms is one image; several names are not
             throw SourceImage.NotChosen(PullError.Usage, name.Text, "has several images, name one with :TAG or :@N", offered);
         }
 
-        return candidates.Count == 1 ? candidates[0] : ImagePlan.Choose(name.Text, new ImageIndex(MediaTypes.OciIndex, candidates), platform);
+        return candidates;
     }
 
     private static string? NameOf(Descriptor image) =>
@@ -95,6 +101,8 @@ internal sealed class OciSource(SourceName name, ImageFiles files, IProgress<Pul
         string mediaType = OciJson.MediaTypeOf(content, $"{name.Text}: {descriptor.Digest}", descriptor.MediaType) ?? descriptor.MediaType;
         return new Document(descriptor with { MediaType = mediaType }, content);
     }
+
+    private byte[] ReadConfig(Descriptor config) => SourceImage.ReadBlob(name.Text, files, PathOf(config.Digest), config, ImageResolver.MaximumConfig);
 
     private static string PathOf(Digest digest) => $"blobs/{digest.Algorithm}/{digest.Hex}";
 }

@@ -1,26 +1,18 @@
+using NativePull.IO;
+
 namespace NativePull.Registry;
 
 /// <summary>
 /// The bytes of one answer. Silence, a trickle and broken connections come out as <see cref="RegistryException"/>, an early end too where
 /// the answer told its length.
 /// </summary>
-internal sealed class ResponseBody(HttpResponseMessage response, Uri address, RegistryOptions options) : Stream
+internal sealed class ResponseBody(HttpResponseMessage response, Uri address, RegistryOptions options) : ReadOnlyStream
 {
     private readonly Stream inner = response.Content.ReadAsStream();
     private readonly StallGuard guard = new(options.Clock, options.StallTimeout);
     private TimeSpan waited; // of this window; only the time a read takes counts, for a reader may be slow on purpose
     private long received;
     private RegistryException? tooSlow; // thrown by the next read, for the bytes of this one are good
-
-    public override bool CanRead => true;
-
-    public override bool CanSeek => false;
-
-    public override bool CanWrite => false;
-
-    public override long Length => throw new NotSupportedException();
-
-    public override long Position { get => throw new NotSupportedException(); set => throw new NotSupportedException(); }
 
     /// <exception cref="RegistryException">Stalled or Unavailable, transient.</exception>
     public override async ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
@@ -48,15 +40,7 @@ internal sealed class ResponseBody(HttpResponseMessage response, Uri address, Re
     public override Task<int> ReadAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) =>
         ReadAsync(buffer.AsMemory(offset, count), cancellationToken).AsTask();
 
-    public override int Read(byte[] buffer, int offset, int count) => throw new NotSupportedException();
-
-    public override void Flush() { }
-
-    public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
-
-    public override void SetLength(long value) => throw new NotSupportedException();
-
-    public override void Write(byte[] buffer, int offset, int count) => throw new NotSupportedException();
+    public override int Read(Span<byte> buffer) => throw new NotSupportedException();
 
     private void CheckRate(TimeSpan time, int bytes)
     {

@@ -1,3 +1,5 @@
+using NativePull.Native;
+
 namespace NativePull.Store;
 
 /// <summary>The part of an ingest that takes bytes at any place: what is hashed, and shown to followers, is still the part from its first byte on.</summary>
@@ -53,7 +55,7 @@ internal sealed partial class BlobIngest
         if (options.Sync)
         {
             // before the part's length stops meaning what it holds
-            Native.Libc.FlushDirectory(layout.Parts);
+            Libc.FlushDirectory(layout.Parts);
         }
 
         lock (gate)

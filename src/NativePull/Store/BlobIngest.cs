@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Security.Cryptography;
 using Microsoft.Win32.SafeHandles;
+using NativePull.IO;
 using NativePull.Native;
 using NativePull.Oci;
 
@@ -217,7 +218,7 @@ internal sealed partial class BlobIngest : IDisposable
 
     private static string Text(long number) => number.ToString(CultureInfo.InvariantCulture);
 
-    private sealed class Follower : Stream
+    private sealed class Follower : ReadOnlyStream
     {
         private readonly BlobIngest ingest;
         private readonly SafeFileHandle file;
@@ -241,14 +242,6 @@ internal sealed partial class BlobIngest : IDisposable
             });
         }
 
-        public override bool CanRead => true;
-
-        public override bool CanSeek => false;
-
-        public override bool CanWrite => false;
-
-        public override long Length => throw new NotSupportedException();
-
         public override long Position { get => position; set => throw new NotSupportedException(); }
 
         public override int Read(Span<byte> buffer)
@@ -269,16 +262,6 @@ internal sealed partial class BlobIngest : IDisposable
             position += read;
             return read;
         }
-
-        public override int Read(byte[] buffer, int offset, int count) => Read(buffer.AsSpan(offset, count));
-
-        public override void Flush() { }
-
-        public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
-
-        public override void SetLength(long value) => throw new NotSupportedException();
-
-        public override void Write(byte[] buffer, int offset, int count) => throw new NotSupportedException();
 
         protected override void Dispose(bool disposing)
         {

@@ -71,33 +71,43 @@ internal static class LayoutIndex
 
     private static string With(string text, PulledImage image, StoreLayout layout)
     {
-        JsonObject index;
+        JsonObject index = Parse(text, layout.IndexFile, out JsonArray manifests);
+        JsonObject descriptor = Describe(image);
+        for (int i = manifests.Count - 1; i >= 0; i--)
+        {
+            if (IsSame(manifests[i], descriptor))
+            {
+                if (JsonNode.DeepEquals(manifests[i], descriptor))
+                {
+                    return text;
+                }
+
+                manifests.RemoveAt(i);
+            }
+        }
+
+        manifests.Add((JsonNode)descriptor);
+        return index.ToJsonString();
+    }
+
+    private static JsonObject Parse(string text, string file, out JsonArray manifests)
+    {
+        Exception? malformed = null;
         try
         {
-            index = JsonNode.Parse(text)!.AsObject();
-            JsonArray manifests = index["manifests"]!.AsArray();
-            JsonObject descriptor = Describe(image);
-            for (int i = manifests.Count - 1; i >= 0; i--)
+            if (JsonNode.Parse(text) is JsonObject index && index["manifests"] is JsonArray array
+                && array.All(entry => entry is JsonObject described && described["annotations"] is null or JsonObject))
             {
-                if (IsSame(manifests[i], descriptor))
-                {
-                    if (JsonNode.DeepEquals(manifests[i], descriptor))
-                    {
-                        return text;
-                    }
-
-                    manifests.RemoveAt(i);
-                }
+                manifests = array;
+                return index;
             }
-
-            manifests.Add((JsonNode)descriptor);
         }
-        catch (Exception malformed) when (malformed is JsonException or InvalidOperationException or NullReferenceException)
+        catch (Exception thrown) when (thrown is JsonException or ArgumentException)
         {
-            throw new PullException(PullError.StoreDamaged, $"{layout.IndexFile} is not an OCI index", malformed);
+            malformed = thrown; // ArgumentException: a name that occurs twice
         }
 
-        return index.ToJsonString();
+        throw new PullException(PullError.StoreDamaged, $"{file} is not an OCI index", malformed);
     }
 
     private static JsonObject Describe(PulledImage image)

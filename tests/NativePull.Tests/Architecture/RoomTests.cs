@@ -6,17 +6,7 @@ namespace NativePull.Tests.Architecture;
 /// <summary>Holds the table "who may use whom" of src/README.md against every source file.</summary>
 public sealed partial class RoomTests
 {
-    private static readonly Dictionary<string, string[]> Allowed = new()
-    {
-        ["Oci"] = [],
-        ["Native"] = [],
-        ["IO"] = ["Oci"],
-        ["Registry"] = ["IO", "Native", "Oci"],
-        ["Store"] = ["IO", "Native", "Oci"],
-        ["Layers"] = ["IO", "Native", "Oci"],
-        ["Pull"] = ["Registry", "Store", "Layers", "IO", "Oci"],
-        ["Cli"] = ["Pull", "Registry", "Store", "Layers", "IO", "Native", "Oci"],
-    };
+    private static readonly Dictionary<string, string[]> Allowed = ReadTable();
 
     public static TheoryData<string> Rooms => [.. Allowed.Keys];
 
@@ -37,6 +27,15 @@ public sealed partial class RoomTests
                 Assert.True(
                     !Allowed.ContainsKey(name) || name == room || Allowed[room].Contains(name),
                     $"{Path.GetFileName(file)} of {room} uses {name}");
+            }
+
+            // a type by its room's name alone needs no using
+            foreach (Match used in QualifiedType().Matches(code))
+            {
+                string name = used.Groups[1].Value;
+                Assert.False(
+                    Allowed.ContainsKey(name) && name != room && !Allowed[room].Contains(name) && File.Exists(Path.Combine(Source(), name, used.Groups[2].Value + ".cs")),
+                    $"{Path.GetFileName(file)} of {room} uses {used.Value}");
             }
         }
     }
@@ -65,6 +64,31 @@ public sealed partial class RoomTests
         }
     }
 
+    [Fact]
+    public void Every_directory_is_a_room_of_the_table()
+    {
+        IEnumerable<string> directories = Directory.GetDirectories(Source()).Select(path => Path.GetFileName(path)).Where(name => name is not ("bin" or "obj"));
+
+        Assert.Equal(directories.Order(), Allowed.Keys.Order());
+    }
+
+    // | `Room` | what it is for | rooms it may use (and what for) |
+    private static Dictionary<string, string[]> ReadTable()
+    {
+        string[][] rows = [.. File.ReadLines(Path.Combine(Source(), "../README.md"))
+            .Where(line => line.StartsWith("| `", StringComparison.Ordinal) && line.Split('|').Length == 5)
+            .Select(line => line.Split('|')[1..4])];
+        string[] rooms = [.. rows.Select(row => row[0].Trim(' ', '`'))];
+        return rows.Zip(rooms).ToDictionary(
+            pair => pair.Second,
+            pair => Remark().Replace(pair.First[2], "").Trim() switch
+            {
+                "all" => rooms,
+                "nothing of ours" => [],
+                string list => list.Split(',', StringSplitOptions.TrimEntries),
+            });
+    }
+
     private static string[] FilesOf(string room) => Directory.GetFiles(Path.Combine(Source(), room), "*.cs");
 
     private static string Source([CallerFilePath] string here = "") =>
@@ -72,6 +96,12 @@ public sealed partial class RoomTests
 
     [GeneratedRegex(@"(?<![.\w])NativePull\.([A-Z]\w*)\b")]
     private static partial Regex RoomName();
+
+    [GeneratedRegex(@"(?<![.\w])([A-Z]\w*)\.([A-Z]\w*)")]
+    private static partial Regex QualifiedType();
+
+    [GeneratedRegex(@"\(.*?\)")]
+    private static partial Regex Remark();
 
     [GeneratedRegex(@"(?m)//.*$")]
     private static partial Regex Comment();

@@ -46,6 +46,25 @@ public sealed class CommandLineTests
     }
 
     [Fact]
+    public async Task Settings_that_cannot_be_read_are_a_failure_in_json_too()
+    {
+        using TemporaryDirectory work = new();
+
+        BinaryResult result = await Binary.RunAsync("pull", "alpine", "--json", "--registries-conf", work["absent"], "--store", work["s"]);
+
+        Assert.StartsWith("""{"schema":1,"reference":"alpine","error":{"exit":2,""", result.Expect(2).Out, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_mirror_that_is_refused_is_not_shown_because_it_may_hold_a_password()
+    {
+        BinaryResult result = await Binary.RunAsync("pull", "--mirror", "docker.io=https://me:secret@cache.example", "example.com/a");
+
+        Assert.Contains("--mirror", result.Expect(2).Error, StringComparison.Ordinal);
+        Assert.DoesNotContain("secret", result.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task Version_is_one_line_on_stdout()
     {
         BinaryResult result = (await Binary.RunAsync("version")).Expect(0);

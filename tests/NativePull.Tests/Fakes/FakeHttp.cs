@@ -38,17 +38,13 @@ internal sealed record FakeAnswer(int Status, FakeContent Content)
 }
 
 /// <summary>A small HTTP/1.1 server on a loopback port: our own, so that it can misbehave byte by byte.</summary>
-internal sealed class FakeHttp : IAsyncDisposable
+internal sealed class FakeHttp : LoopbackServer
 {
     private const byte TlsHandshake = 22;
 
-    private readonly TcpListener listener = new(IPAddress.Loopback, 0);
-    private readonly CancellationTokenSource stopping = new();
-    private readonly List<Task> connections = [];
     private readonly string name;
     private readonly SslStreamCertificateContext? certificate;
     private readonly Func<SeenRequest, FakeAnswer?> answer;
-    private readonly Task accepting;
 
     /// <param name="answer">Null: the connection is closed instead.</param>
     internal FakeHttp(string name, SslStreamCertificateContext? certificate, Func<SeenRequest, FakeAnswer?> answer)
@@ -56,14 +52,8 @@ internal sealed class FakeHttp : IAsyncDisposable
         this.name = name;
         this.certificate = certificate;
         this.answer = answer;
-        listener.Start();
-        Port = ((IPEndPoint)listener.LocalEndpoint).Port;
-        accepting = AcceptAsync();
+        Start();
     }
-
-    internal int Port { get; }
-
-    internal string Address => $"127.0.0.1:{Port}";
 
     internal string Url => $"{(certificate is null ? "http" : "https")}://{Address}";
 
@@ -81,15 +71,6 @@ internal sealed class FakeHttp : IAsyncDisposable
     /// <summary>A plain server that is spoken to in TLS says nothing, instead of 400.</summary>
     internal bool IsSilentToTls { get; init; }
 
-    public async ValueTask DisposeAsync()
-    {
-        await stopping.CancelAsync();
-        await accepting;
-        listener.Dispose();
-        await Task.WhenAll(connections);
-        stopping.Dispose();
-    }
-
     private bool Shown(System.Security.Cryptography.X509Certificates.X509Certificate? certificate)
     {
         lock (ClientsSeen)
@@ -100,29 +81,14 @@ internal sealed class FakeHttp : IAsyncDisposable
         return !AsksClients || LetsEveryoneIn || certificate?.Issuer == ClientIssuer;
     }
 
-    private async Task AcceptAsync()
-    {
-        try
-        {
-            for (int number = 0; ; number++)
-            {
-                connections.Add(ConnectionAsync(await listener.AcceptTcpClientAsync(stopping.Token), number));
-            }
-        }
-        catch (OperationCanceledException)
-        {
-            // the only way to end
-        }
-    }
-
-    private async Task ConnectionAsync(TcpClient client, int number)
+    protected override async Task ServeAsync(Socket client, int number)
     {
         try
         {
             using (client)
             {
                 client.NoDelay = true;
-                Stream stream = client.GetStream();
+                Stream stream = new NetworkStream(client, ownsSocket: true);
                 if (certificate is not null)
                 {
                     var tls = new SslStream(stream);
@@ -133,13 +99,13 @@ internal sealed class FakeHttp : IAsyncDisposable
                             ClientCertificateRequired = AsksClients,
                             RemoteCertificateValidationCallback = (_, shown, _, _) => Shown(shown),
                         },
-                        stopping.Token);
+                        Stopping);
                     stream = tls;
                 }
 
                 await using (stream)
                 {
-                    while (await ServeAsync(client.Client, stream, number))
+                    while (await AnswerNextAsync(client, stream, number))
                     {
                     }
                 }
@@ -152,7 +118,7 @@ internal sealed class FakeHttp : IAsyncDisposable
     }
 
     // True: the connection stays open for the next request.
-    private async Task<bool> ServeAsync(Socket socket, Stream stream, int number)
+    private async Task<bool> AnswerNextAsync(Socket socket, Stream stream, int number)
     {
         SeenRequest? request = await ReadHeadAsync(stream, number);
         if (request is null || answer(request) is not { } given)
@@ -167,7 +133,7 @@ internal sealed class FakeHttp : IAsyncDisposable
 
         if (given.Fault.StallAfter < 0)
         {
-            await given.Fault.StallAsync(stopping.Token);
+            await given.Fault.StallAsync(Stopping);
         }
 
         request.Status = given.Status;
@@ -187,7 +153,7 @@ internal sealed class FakeHttp : IAsyncDisposable
         byte[] one = new byte[1];
         while (!head.ToString().EndsWith("\r\n\r\n", StringComparison.Ordinal))
         {
-            if (await stream.ReadAsync(one, stopping.Token) == 0)
+            if (await stream.ReadAsync(one, Stopping) == 0)
             {
                 return null;
             }
@@ -212,7 +178,7 @@ internal sealed class FakeHttp : IAsyncDisposable
         }
 
         byte[] body = new byte[int.Parse(headers.GetValueOrDefault("Content-Length", "0"), CultureInfo.InvariantCulture)];
-        await stream.ReadExactlyAsync(body, stopping.Token);
+        await stream.ReadExactlyAsync(body, Stopping);
         return new SeenRequest(name, first[0], first[1], headers, number) { Body = Encoding.UTF8.GetString(body) };
     }
 
@@ -220,10 +186,10 @@ internal sealed class FakeHttp : IAsyncDisposable
     {
         if (IsSilentToTls)
         {
-            await Task.Delay(Timeout.Infinite, stopping.Token);
+            await Task.Delay(Timeout.Infinite, Stopping);
         }
 
-        await stream.WriteAsync("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"u8.ToArray(), stopping.Token);
+        await stream.WriteAsync("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"u8.ToArray(), Stopping);
     }
 
     // False: the connection must not be used again.
@@ -253,7 +219,7 @@ internal sealed class FakeHttp : IAsyncDisposable
             head.Append(CultureInfo.InvariantCulture, $"{header}: {value}\r\n");
         }
 
-        await stream.WriteAsync(Encoding.Latin1.GetBytes(head.Append("\r\n").ToString()), stopping.Token);
+        await stream.WriteAsync(Encoding.Latin1.GetBytes(head.Append("\r\n").ToString()), Stopping);
         if (request.Method == "HEAD")
         {
             return true;
@@ -272,8 +238,8 @@ internal sealed class FakeHttp : IAsyncDisposable
         {
             if (fault.StallAfter == sent)
             {
-                await stream.FlushAsync(stopping.Token);
-                await fault.StallAsync(stopping.Token);
+                await stream.FlushAsync(Stopping);
+                await fault.StallAsync(Stopping);
                 if (sent == length)
                 {
                     break;
@@ -291,20 +257,20 @@ internal sealed class FakeHttp : IAsyncDisposable
             request.BytesSent = sent; // before the client can have them, so that a test may look as soon as it has
             if (chunked)
             {
-                await stream.WriteAsync(Encoding.ASCII.GetBytes($"{count:x}\r\n"), stopping.Token);
+                await stream.WriteAsync(Encoding.ASCII.GetBytes($"{count:x}\r\n"), Stopping);
             }
 
-            await stream.WriteAsync(buffer.AsMemory(0, count), stopping.Token);
+            await stream.WriteAsync(buffer.AsMemory(0, count), Stopping);
             if (chunked)
             {
-                await stream.WriteAsync("\r\n"u8.ToArray(), stopping.Token);
+                await stream.WriteAsync("\r\n"u8.ToArray(), Stopping);
             }
 
         }
 
         if (chunked)
         {
-            await stream.WriteAsync("0\r\n\r\n"u8.ToArray(), stopping.Token);
+            await stream.WriteAsync("0\r\n\r\n"u8.ToArray(), Stopping);
         }
 
         return true;

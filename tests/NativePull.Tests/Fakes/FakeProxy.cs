@@ -8,23 +8,16 @@ namespace NativePull.Tests.Fakes;
 /// A proxy of all three kinds on one loopback port: CONNECT, plain HTTP by absolute addresses, SOCKS 5. Whatever host it is asked for, it goes to
 /// one port of this machine.
 /// </summary>
-internal sealed class FakeProxy : IAsyncDisposable
+internal sealed class FakeProxy : LoopbackServer
 {
-    private readonly TcpListener listener = new(IPAddress.Loopback, 0);
-    private readonly CancellationTokenSource stopping = new();
-    private readonly List<Task> connections = [];
     private readonly List<string> seen = [];
     private readonly int target;
-    private readonly Task accepting;
 
     internal FakeProxy(int target)
     {
         this.target = target;
-        listener.Start();
-        accepting = AcceptAsync();
+        Start();
     }
-
-    internal string Address => $"127.0.0.1:{((IPEndPoint)listener.LocalEndpoint).Port}";
 
     /// <summary>"user:password" that it wants; null: it lets everyone through.</summary>
     internal string? User { get; init; }
@@ -44,39 +37,15 @@ internal sealed class FakeProxy : IAsyncDisposable
         }
     }
 
-    public async ValueTask DisposeAsync()
-    {
-        await stopping.CancelAsync();
-        await accepting;
-        listener.Dispose();
-        await Task.WhenAll(connections);
-        stopping.Dispose();
-    }
-
-    private async Task AcceptAsync()
-    {
-        try
-        {
-            while (true)
-            {
-                connections.Add(ConnectionAsync(await listener.AcceptTcpClientAsync(stopping.Token)));
-            }
-        }
-        catch (OperationCanceledException)
-        {
-            // the only way to end
-        }
-    }
-
-    private async Task ConnectionAsync(TcpClient client)
+    protected override async Task ServeAsync(Socket client, int number)
     {
         try
         {
             using (client)
             {
-                NetworkStream stream = client.GetStream();
+                using NetworkStream stream = new(client, ownsSocket: true);
                 byte[] first = new byte[1];
-                await stream.ReadExactlyAsync(first, stopping.Token);
+                await stream.ReadExactlyAsync(first, Stopping);
                 await (first[0] == 5 ? SocksAsync(stream) : HttpAsync(stream, (char)first[0]));
             }
         }
@@ -105,18 +74,18 @@ internal sealed class FakeProxy : IAsyncDisposable
         }
 
         using var there = new TcpClient();
-        await there.ConnectAsync(IPAddress.Loopback, target, stopping.Token);
+        await there.ConnectAsync(IPAddress.Loopback, target, Stopping);
         NetworkStream other = there.GetStream();
         if (line.StartsWith("CONNECT ", StringComparison.Ordinal))
         {
-            await stream.WriteAsync("HTTP/1.1 200 go\r\n\r\n"u8.ToArray(), stopping.Token);
+            await stream.WriteAsync("HTTP/1.1 200 go\r\n\r\n"u8.ToArray(), Stopping);
         }
         else
         {
             string[] parts = line.Split(' ');
             string[] rest = [.. head.Split("\r\n").Skip(1).Where(header => !header.StartsWith("Proxy-", StringComparison.OrdinalIgnoreCase))];
             string own = $"{parts[0]} {new Uri(parts[1]).PathAndQuery} {parts[2]}\r\nConnection: close\r\n{string.Join("\r\n", rest)}";
-            await other.WriteAsync(Encoding.Latin1.GetBytes(own), stopping.Token);
+            await other.WriteAsync(Encoding.Latin1.GetBytes(own), Stopping);
         }
 
         await RelayAsync(stream, other);
@@ -126,7 +95,7 @@ internal sealed class FakeProxy : IAsyncDisposable
     private async Task SocksAsync(NetworkStream stream)
     {
         await ReadAsync(stream, (await ReadAsync(stream, 1))[0]);
-        await stream.WriteAsync(new byte[] { 5, 0 }, stopping.Token);
+        await stream.WriteAsync(new byte[] { 5, 0 }, Stopping);
         byte[] request = await ReadAsync(stream, 4);
         string host = request[3] == 3
             ? Encoding.ASCII.GetString(await ReadAsync(stream, (await ReadAsync(stream, 1))[0]))
@@ -134,22 +103,22 @@ internal sealed class FakeProxy : IAsyncDisposable
         byte[] port = await ReadAsync(stream, 2);
         Note($"SOCKS {host}:{(port[0] << 8) | port[1]}");
         using var there = new TcpClient();
-        await there.ConnectAsync(IPAddress.Loopback, target, stopping.Token);
-        await stream.WriteAsync(new byte[] { 5, 0, 0, 1, 0, 0, 0, 0, 0, 0 }, stopping.Token);
+        await there.ConnectAsync(IPAddress.Loopback, target, Stopping);
+        await stream.WriteAsync(new byte[] { 5, 0, 0, 1, 0, 0, 0, 0, 0, 0 }, Stopping);
         await RelayAsync(stream, there.GetStream());
     }
 
     private async Task RelayAsync(NetworkStream one, NetworkStream other)
     {
-        Task forth = one.CopyToAsync(other, stopping.Token);
-        Task back = other.CopyToAsync(one, stopping.Token);
+        Task forth = one.CopyToAsync(other, Stopping);
+        Task back = other.CopyToAsync(one, Stopping);
         await await Task.WhenAny(forth, back);
     }
 
     private async Task<byte[]> ReadAsync(NetworkStream stream, int count)
     {
         byte[] bytes = new byte[count];
-        await stream.ReadExactlyAsync(bytes, stopping.Token);
+        await stream.ReadExactlyAsync(bytes, Stopping);
         return bytes;
     }
 
@@ -165,7 +134,7 @@ internal sealed class FakeProxy : IAsyncDisposable
     }
 
     private async Task AnswerAsync(NetworkStream stream, string head) =>
-        await stream.WriteAsync(Encoding.Latin1.GetBytes($"HTTP/1.1 {head}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"), stopping.Token);
+        await stream.WriteAsync(Encoding.Latin1.GetBytes($"HTTP/1.1 {head}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"), Stopping);
 
     private void Note(string line)
     {

@@ -7,7 +7,7 @@ namespace NativePull.Tests.Fakes;
 /// A network between a client and a server on loopback: a round trip, a rate for each connection and for all together, resets. It holds little
 /// itself, so that what it has passed on is what the client has or had in its hands.
 /// </summary>
-internal sealed class ShapingProxy : IAsyncDisposable
+internal sealed class ShapingProxy : LoopbackServer
 {
     /// <summary>Bytes that may be on their way to a client beyond those it has read: one piece, and the kernel's two small buffers.</summary>
     internal const int InFlight = Piece + (2 * KernelBuffer);
@@ -15,10 +15,6 @@ internal sealed class ShapingProxy : IAsyncDisposable
     private const int Piece = 16 * 1024;
     private const int KernelBuffer = 64 * 1024;
 
-    private readonly TcpListener listener = new(IPAddress.Loopback, 0);
-    private readonly CancellationTokenSource stopping = new();
-    private readonly List<Task> connections = [];
-    private readonly Task accepting;
     private readonly int server;
     private readonly Pace together = new();
     private long passed;
@@ -27,14 +23,8 @@ internal sealed class ShapingProxy : IAsyncDisposable
     internal ShapingProxy(int server)
     {
         this.server = server;
-        listener.Start();
-        Port = ((IPEndPoint)listener.LocalEndpoint).Port;
-        accepting = AcceptAsync();
+        Start();
     }
-
-    internal int Port { get; }
-
-    internal string Address => $"127.0.0.1:{Port}";
 
     /// <summary>Added to each request.</summary>
     internal TimeSpan RoundTrip { get; init; }
@@ -54,34 +44,10 @@ internal sealed class ShapingProxy : IAsyncDisposable
     /// <summary>Connections made so far.</summary>
     internal int Made => Volatile.Read(ref made);
 
-    public async ValueTask DisposeAsync()
+    protected override async Task ServeAsync(Socket client, int number)
     {
-        await stopping.CancelAsync();
-        await accepting;
-        listener.Dispose();
-        await Task.WhenAll(connections);
-        stopping.Dispose();
-    }
-
-    private async Task AcceptAsync()
-    {
-        try
-        {
-            while (true)
-            {
-                connections.Add(ConnectionAsync(await listener.AcceptSocketAsync(stopping.Token)));
-                Interlocked.Increment(ref made);
-            }
-        }
-        catch (OperationCanceledException)
-        {
-            // the only way to end
-        }
-    }
-
-    private async Task ConnectionAsync(Socket client)
-    {
-        using var end = CancellationTokenSource.CreateLinkedTokenSource(stopping.Token);
+        Volatile.Write(ref made, number + 1);
+        using var end = CancellationTokenSource.CreateLinkedTokenSource(Stopping);
         using (client)
         using (var upstream = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true, ReceiveBufferSize = KernelBuffer })
         {

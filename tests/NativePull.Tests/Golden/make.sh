@@ -38,9 +38,9 @@ cp -a "$work/plain" "$work/full"
 (
   cd "$work/full"
   umask 022
-  n=$(printf 'n%.0s' $(seq 120)); mkdir $n; printf 1 >$n/$n; ln -s $n/$n long; ln $n/$n longhard
+  n=$(printf 'n%.0s' $(seq 120)); mkdir "$n"; printf 1 >"$n/$n"; ln -s "$n/$n" long; ln "$n/$n" longhard
   printf o >owned; chown 3000000:4294967294 owned; mkfifo pipe; mknod null c 1 3
-  for i in 0 1 2 3 4 5; do printf "run $i" | dd of=sparse bs=1 seek=$((i * 50000)) conv=notrunc status=none; done; truncate -s 400000 sparse
+  for i in 0 1 2 3 4 5; do printf 'run %s' "$i" | dd of=sparse bs=1 seek=$((i * 50000)) conv=notrunc status=none; done; truncate -s 400000 sparse
   stamp
 )
 cp -a "$work/plain" "$work/attributes"

@@ -110,6 +110,7 @@ public sealed class LayoutIndexTests
     [InlineData("""{"manifests":{}}""")]
     [InlineData("""{"manifests":["x"]}""")]
     [InlineData("{\"manifests\":[{\"annotations\":7}]}")]
+    [InlineData("""{"manifests":[],"manifests":[]}""")]
     public async Task An_index_that_is_none_is_a_damaged_store_and_stays_as_it_is(string text)
     {
         using StoreHarness store = new();

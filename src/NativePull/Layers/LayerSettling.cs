@@ -1,0 +1,159 @@
+using Microsoft.Win32.SafeHandles;
+using NativePull.Native;
+
+namespace NativePull.Layers;
+
+/// <summary>What remains to be done to a layer's directories when its last entry is read: what the layers below decide, then modes and times.</summary>
+internal sealed class LayerSettling(LayerDirectories directories, LowerLinks lowerLinks, EntryMetadata metadata, ExtractOptions options)
+{
+    private readonly bool overlay = options.Format == LayerFormat.Overlay;
+    private readonly CopyUp copyUp = new(directories, metadata);
+
+    /// <summary>The layer's word on the root, which waits for the end: until then nobody else may enter.</summary>
+    internal TarEntry? RootEntry { get; set; }
+
+    /// <summary>Gives a directory what its entry says; its mode and time are remembered until all is in it.</summary>
+    internal void Describe(TouchedDirectory directory, TarEntry entry, bool existed)
+    {
+        SafeFileHandle handle = directories.Open(directory);
+        if (existed && !(overlay && directory.IsImplied))
+        {
+            metadata.Forget(handle, entry.Name);
+        }
+
+        directory.FinalMode = metadata.Apply(handle, entry, entry.Name);
+        directory.Modified = entry.Modified;
+        directory.IsImplied = false;
+    }
+
+    /// <summary>What depends on the layers below, then the times of directories.</summary>
+    /// <param name="lowersTopFirst">Overlay: every layer below, settled. Flat: none, they are in the root already.</param>
+    /// <exception cref="PullException">Malformed: a hard link to nothing.</exception>
+    internal void Settle(IReadOnlyList<RootDirectory> lowersTopFirst, CancellationToken token)
+    {
+        LowerLayers lowers = new(lowersTopFirst, options.Whiteouts);
+        lowerLinks.Settle(lowers, copyUp, token);
+
+        IReadOnlyList<TouchedDirectory> touched = directories.Touched;
+        for (int i = 1; i < touched.Count; i++)
+        {
+            TouchedDirectory directory = touched[i];
+            directory.IsGone |= directory.Parent!.IsGone;
+            if (overlay && directories.Root.IsOpaque && directory.Parent == directories.Root && directory is { IsGone: false, Holds: true })
+            {
+                // overlayfs merges roots whatever their attributes say
+                directories.MakeOpaque(directory);
+            }
+        }
+
+        // what is below first: it may go, which changes the time of what is above, whose mode may then forbid it
+        for (int i = touched.Count - 1; i >= 0; i--)
+        {
+            token.ThrowIfCancellationRequested();
+            if (!touched[i].IsGone)
+            {
+                Finish(touched[i], lowers);
+            }
+        }
+    }
+
+    private void Finish(TouchedDirectory directory, LowerLayers lowers)
+    {
+        if (overlay ? !MergeWithLower(directory, lowers) : !KeepInFlat(directory))
+        {
+            directories.RemoveEmpty(directory);
+            return;
+        }
+
+        if (directory.Parent is null && RootEntry is not null)
+        {
+            Describe(directory, RootEntry, existed: true);
+        }
+
+        SafeFileHandle handle = directories.Open(directory);
+        if (directory.FinalMode is { } mode)
+        {
+            Failure.ThrowIf(Libc.ChangeMode(handle, mode), "fchmod", directory.Path);
+        }
+
+        metadata.SetTimes(handle, directory.Modified, directory.Path);
+    }
+
+    // False: overlayfs would merge it with nothing, and the layer has nothing in it.
+    private bool MergeWithLower(TouchedDirectory directory, LowerLayers lowers)
+    {
+        if (directory.Parent is null && directory.IsOpaque)
+        {
+            foreach (byte[] name in lowers.NamesInRoot())
+            {
+                directories.MakeWhiteout(directory, name);
+            }
+        }
+
+        if (directory is { IsImplied: false, HasWhiteouts: false, Holds: true })
+        {
+            return true;
+        }
+
+        bool isHidden = directory.IsNew || (directory.Parent is { } above && LayerDirectories.HidesLower(above));
+        using LowerFile? lower = isHidden ? null : lowers.Find(directory.Path);
+        bool merges = lower is { Status.IsDirectory: true };
+        if (!merges)
+        {
+            directories.DropWhiteouts(directory);
+        }
+
+        if (!merges && !directory.Holds)
+        {
+            return false;
+        }
+
+        Imply(directory, merges ? lower : null);
+        return true;
+    }
+
+    // False: it was made on the way of a link that led out of it again.
+    private bool KeepInFlat(TouchedDirectory directory)
+    {
+        if (directory is { IsNew: true, Holds: false })
+        {
+            return false;
+        }
+
+        if (directory.IsNew)
+        {
+            Imply(directory, null);
+        }
+
+        return true;
+    }
+
+    // A directory the layer does not describe looks as the layers below have it; where none does, as nobody describes it.
+    private void Imply(TouchedDirectory directory, LowerFile? lower)
+    {
+        if (!directory.IsImplied)
+        {
+            return;
+        }
+
+        SafeFileHandle handle = directories.Open(directory);
+        directory.FinalMode = null;
+        if (lower is null)
+        {
+            if (!overlay)
+            {
+                metadata.Forget(handle, directory.Path);
+            }
+
+            metadata.Default(handle, directory.Path);
+            directory.Modified = default;
+            return;
+        }
+
+        int flags = OpenFlags.ReadOnly | OpenFlags.NoFollow;
+        Failure.ThrowIf(Libc.OpenAt(lower.Parent, lower.Name, flags | OpenFlags.Directory, 0, out SafeFileHandle? opened), "open", directory.Path);
+        using SafeFileHandle from = opened!;
+        metadata.Copy(from, lower.Status, handle, directory.Path);
+        directory.Modified = new TarTime(lower.Status.ModifiedSeconds, (int)lower.Status.ModifiedNanoseconds);
+    }
+}

@@ -1,0 +1,23 @@
+using Microsoft.Win32.SafeHandles;
+using NativePull.Native;
+
+namespace NativePull.Layers;
+
+/// <summary>Makes what an entry is, under a name that must be free, closed to everybody but its owner until it is finished.</summary>
+internal static class NewFile
+{
+    private static readonly int Flags = OpenFlags.WriteOnly | OpenFlags.Create | OpenFlags.Exclusive | OpenFlags.NoFollow;
+
+    /// <summary>An empty file; 0 or an errno.</summary>
+    internal static int Create(SafeFileHandle directory, ReadOnlySpan<byte> name, out SafeFileHandle? made) =>
+        Libc.OpenAt(directory, name, Flags, Permission.OwnerFile, out made);
+
+    /// <summary>A symbolic link, fifo or device; 0 or an errno.</summary>
+    internal static int CreateSpecial(SafeFileHandle directory, ReadOnlySpan<byte> name, TarEntry entry) => entry.Kind switch
+    {
+        TarEntryKind.Symlink => Libc.MakeSymlink([.. entry.LinkName, 0], directory, name),
+        TarEntryKind.Fifo => Libc.MakeNode(directory, name, FileType.Fifo | Permission.OwnerFile, 0, 0),
+        TarEntryKind.CharacterDevice => Libc.MakeNode(directory, name, FileType.Character | Permission.OwnerFile, entry.DeviceMajor, entry.DeviceMinor),
+        _ => Libc.MakeNode(directory, name, FileType.Block | Permission.OwnerFile, entry.DeviceMajor, entry.DeviceMinor),
+    };
+}
