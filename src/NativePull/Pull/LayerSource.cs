@@ -1,5 +1,6 @@
 using NativePull.IO;
 using NativePull.Layers;
+using NativePull.Store;
 
 namespace NativePull.Pull;
 
@@ -17,12 +18,14 @@ internal sealed class LayerSource(PlannedLayer layer, Func<CancellationToken, St
     internal void Apply(LayerApplier applier, string target, CancellationToken token) => Read(target, tar => applier.Apply(tar, token), applier.Limits, token);
 
     /// <summary>Gives the plain tar to a reader; returns when it and every byte after it have been read, and the diff ID was the one promised.</summary>
+    /// <exception cref="PartRestartedException">What was read were not the blob's bytes; another reading sees others.</exception>
     internal void Read(string target, Action<Stream> reader, LayerLimits limits, CancellationToken token)
     {
         progress.Report(new PullEvent.LayerExtracting(Layer.Blob, target));
+        Stream? blob = null;
         try
         {
-            Stream blob = open(token);
+            blob = open(token);
             using ReadAheadStream tar = new(LayerStream.Open(blob, Layer.DiffId, $"layer {Layer.Blob.Digest}", limits), token);
             reader(tar);
             // the archive's end is not the stream's: the diff ID covers the padding too
@@ -33,6 +36,7 @@ internal sealed class LayerSource(PlannedLayer layer, Func<CancellationToken, St
         {
             // bytes that make no sense are most likely not the bytes promised: the download's verdict on them comes first
             Blocking.Wait(Completion, token);
+            (blob as BlobIngest.Follower)?.ThrowIfRestarted();
             throw;
         }
 

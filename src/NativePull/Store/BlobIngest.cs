@@ -127,7 +127,7 @@ internal sealed partial class BlobIngest : IDisposable
     /// It outlives this ingest. Reading throws <see cref="PartRestartedException"/> after a <see cref="Restart"/>, and
     /// <see cref="OperationCanceledException"/> where the ingest was given up or the token says so.
     /// </summary>
-    internal Stream Follow(CancellationToken token) => new Follower(this, Libc.Duplicate(part, path), token);
+    internal Follower Follow(CancellationToken token) => new(this, Libc.Duplicate(part, path), token);
 
     public void Dispose()
     {
@@ -218,7 +218,8 @@ internal sealed partial class BlobIngest : IDisposable
 
     private static string Text(long number) => number.ToString(CultureInfo.InvariantCulture);
 
-    private sealed class Follower : ReadOnlyStream
+    /// <summary>Reads the part behind what is hashed, from its first byte to the end of the committed blob.</summary>
+    internal sealed class Follower : ReadOnlyStream
     {
         private readonly BlobIngest ingest;
         private readonly SafeFileHandle file;
@@ -253,11 +254,8 @@ internal sealed partial class BlobIngest : IDisposable
             }
 
             int read = RandomAccess.Read(file, buffer[..(int)Math.Min(buffer.Length, available)], position);
-            lock (ingest.gate)
-            {
-                // what was read before a restart must not be used after it
-                ThrowIfRestarted();
-            }
+            // what was read before a restart must not be used after it
+            ThrowIfRestarted();
 
             position += read;
             return read;
@@ -303,11 +301,16 @@ internal sealed partial class BlobIngest : IDisposable
             }
         }
 
-        private void ThrowIfRestarted()
+        /// <summary>For what was made of the bytes read so far; also once this is disposed.</summary>
+        /// <exception cref="PartRestartedException">They were not the blob's.</exception>
+        internal void ThrowIfRestarted()
         {
-            if (ingest.generation != begunIn)
+            lock (ingest.gate)
             {
-                throw new PartRestartedException();
+                if (ingest.generation != begunIn)
+                {
+                    throw new PartRestartedException();
+                }
             }
         }
     }
