@@ -64,6 +64,9 @@ public static class Binary
         return process;
     }
 
+    /// <summary>The executable with SIGINT in its default state: a background job of a shell script is started with it ignored, and so would be ours.</summary>
+    public static Process StartInterruptible(params string[] arguments) => Start(null, "env", ["--default-signal=INT", File, .. arguments]);
+
     public static async Task<BinaryResult> FinishAsync(Process process)
     {
         CancellationToken token = TestContext.Current.CancellationToken;

@@ -191,7 +191,7 @@ public sealed class OutputTests
         FakeImage image = new FakeImage(registry, "a/b").Layer(("f", [1])).RandomLayer("big", 3_000_000).Publish();
         Fault stall = registry.Faults.On($"blobs/{image.Layers[1].Digest}", new Fault { StallAfter = 1_000_000 });
         using TemporaryDirectory work = new();
-        using Process process = Binary.Start(null, Binary.File, ["pull", image.Reference(), "--store", work["s"], "--rootfs", work["r"], "--layers", work["l"], "--tar", work["x"]]);
+        using Process process = Binary.StartInterruptible("pull", image.Reference(), "--store", work["s"], "--rootfs", work["r"], "--layers", work["l"], "--tar", work["x"]);
         await stall.Reached;
 
         (await Binary.ProgramAsync("kill", "-" + signal, process.Id.ToString(CultureInfo.InvariantCulture))).Expect(0);

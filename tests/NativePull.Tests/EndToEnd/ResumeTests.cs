@@ -208,7 +208,7 @@ public sealed class ResumeTests
         FakeImage image = new FakeImage(registry, "a/b").RandomLayer("big", LayerSize).Publish();
         Fault stall = registry.Faults.On($"blobs/{image.Layers[0].Digest}", new Fault { StallAfter = 2_000_000 });
         using TemporaryDirectory store = new();
-        using Process pull = Binary.Start(null, Binary.File, ["pull", image.Reference(), "--store", store["s"], "--rootfs", store["r"], "--extract", "--json"]);
+        using Process pull = Binary.StartInterruptible("pull", image.Reference(), "--store", store["s"], "--rootfs", store["r"], "--extract", "--json");
         await stall.Reached;
         string part = store[$"s/parts/sha256-{image.Layers[0].Digest.Hex}"];
         await UntilAsync(() => File.Exists(part) && new FileInfo(part).Length == 2_000_000);
