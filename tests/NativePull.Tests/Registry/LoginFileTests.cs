@@ -89,6 +89,31 @@ public sealed class LoginFileTests : IDisposable
         Assert.Contains("auth", File.ReadAllText(directory["real.json"]), StringComparison.Ordinal);
     }
 
+    [Fact]
+    public async Task Many_at_the_same_moment_lose_no_entry()
+    {
+        string file = directory["new/auth.json"];
+        string[] keys = [.. Enumerable.Range(0, 24).Select(number => $"h{number:00}.example")];
+
+        await Task.WhenAll(keys.Select(key => Task.Factory.StartNew(
+            () => LoginFile.Store([file], key, Ann), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default)));
+
+        using var stored = JsonDocument.Parse(await File.ReadAllTextAsync(file, TestContext.Current.CancellationToken));
+        Assert.Equal(keys, stored.RootElement.GetProperty("auths").EnumerateObject().Select(entry => entry.Name).Order());
+        Assert.Single(Directory.GetFileSystemEntries(directory["new"]));
+    }
+
+    [Fact]
+    public void Somebody_who_keeps_the_lock_is_waited_for_only_until_the_signal()
+    {
+        Directory.CreateDirectory(directory["held"]);
+        using Microsoft.Win32.SafeHandles.SafeFileHandle held = NativePull.Native.Libc.TryOpenDirectory(directory["held"])!; // just made
+        Assert.True(NativePull.Native.Libc.TryLock(held, "held"));
+        using CancellationTokenSource signal = new(TimeSpan.FromMilliseconds(50));
+
+        Assert.ThrowsAny<OperationCanceledException>(() => LoginFile.Store([directory["held/auth.json"]], "h", Ann, signal.Token));
+    }
+
     public void Dispose() => directory.Dispose();
 
     private static async Task<Credential?> FindAsync(string file, string registry, string repository) =>
