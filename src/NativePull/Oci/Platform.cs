@@ -1,4 +1,5 @@
 using System.Diagnostics.CodeAnalysis;
+using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics.X86;
 
@@ -7,6 +8,9 @@ namespace NativePull.Oci;
 /// <summary>os/architecture/variant as image-spec names them (image-index.md, "platform"; Go's GOOS and GOARCH).</summary>
 internal sealed record Platform(string Os, string Architecture, string? Variant)
 {
+    private const int MostListed = 40; // platforms; Docker's own multi-platform images have ten
+    private const int LongestListed = 64; // characters of one
+
     /// <summary>This machine's architecture; the OS is linux, for that is what images are made for.</summary>
     internal static Platform OfThisMachine { get; } = RuntimeInformation.OSArchitecture switch
     {
@@ -66,7 +70,19 @@ internal sealed record Platform(string Os, string Architecture, string? Variant)
         return best;
     }
 
+    /// <summary>What there is, for a sentence that says that nothing of it fits: each once, and not all of a long list.</summary>
+    internal static string ListOf(IEnumerable<Platform> offered)
+    {
+        List<Platform> all = [.. offered.Distinct()];
+        string first = string.Join(", ", all.Take(MostListed).Select(platform => Shortened(platform.ToString())));
+        return all.Count == 0 ? "no image with a platform"
+            : all.Count > MostListed ? string.Create(CultureInfo.InvariantCulture, $"{first} and {all.Count - MostListed} more")
+            : first;
+    }
+
     public override string ToString() => Variant is null ? $"{Os}/{Architecture}" : $"{Os}/{Architecture}/{Variant}";
+
+    private static string Shortened(string text) => text.Length > LongestListed ? text[..LongestListed] + "…" : text;
 
     // −1: does not run here. Otherwise higher is better: the variant's own number, an exact but unnumbered variant above all.
     private int Rank(Platform candidate)
