@@ -143,6 +143,9 @@ internal sealed partial class FakeRegistry : IAsyncDisposable
         return new Descriptor(mediaType, stored.Digest, stored.Length);
     }
 
+    /// <summary>Bytes of a manifest that was added.</summary>
+    internal long SizeOf(string repository, Digest manifest) => manifests[$"{repository}@{manifest}"].Content.Length;
+
     /// <summary>The same content under another name: a digest of another algorithm, or a lie.</summary>
     internal void AddManifestAs(string repository, string selector, byte[] content, string mediaType)
     {
