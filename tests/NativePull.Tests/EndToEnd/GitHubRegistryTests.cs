@@ -1,4 +1,3 @@
-using NativePull.Oci;
 using NativePull.Tests.Fakes;
 
 namespace NativePull.Tests.EndToEnd;

@@ -162,11 +162,13 @@ public sealed partial class PullThroughTests : IDisposable
     // Ends when the number has stayed the same for a while.
     private static async Task QuietAsync(Func<long> number)
     {
-        long before = -1;
-        for (int same = 0; same < 10; same = number() == before ? same + 1 : 0)
+        long before = number();
+        for (int same = 0; same < 10;)
         {
-            before = number();
             await Task.Delay(50, TestContext.Current.CancellationToken);
+            long now = number();
+            same = now == before ? same + 1 : 0;
+            before = now;
         }
     }
 

@@ -1,4 +1,3 @@
-using System.Net;
 using System.Net.Sockets;
 using System.Text;
 
@@ -8,83 +7,57 @@ namespace NativePull.Tests.Fakes;
 /// A server on a loopback port that knows nothing of HTTP but where a request ends: what it sends are the bytes of a test. A connection is closed
 /// when its answer is over.
 /// </summary>
-internal sealed class RawServer : IAsyncDisposable
+internal sealed class RawServer : LoopbackServer
 {
-    private readonly TcpListener listener = new(IPAddress.Loopback, 0);
-    private readonly CancellationTokenSource stopping = new();
-    private readonly List<Task> connections = [];
+    private const byte TlsHandshake = 22;
+
     private readonly Func<string, Stream, CancellationToken, Task> answer;
-    private readonly Task accepting;
 
     /// <param name="answer">Of a request, whose first line it gets.</param>
     internal RawServer(Func<string, Stream, CancellationToken, Task> answer)
     {
         this.answer = answer;
-        listener.Start();
-        accepting = AcceptAsync();
+        Start();
     }
 
-    internal string Address => listener.LocalEndpoint.ToString()!; // an endpoint has one
-
-    public async ValueTask DisposeAsync()
-    {
-        await stopping.CancelAsync();
-        await accepting;
-        listener.Dispose();
-        await Task.WhenAll(connections);
-        stopping.Dispose();
-    }
-
-    private async Task AcceptAsync()
+    protected override async Task ServeAsync(Socket client, int number)
     {
         try
         {
-            while (true)
+            await using NetworkStream stream = new(client, ownsSocket: true);
+            if (await ReadHeadAsync(stream) is { } head)
             {
-                connections.Add(ServeAsync(await listener.AcceptTcpClientAsync(stopping.Token)));
-            }
-        }
-        catch (OperationCanceledException)
-        {
-            // the only way to end
-        }
-    }
-
-    private async Task ServeAsync(TcpClient client)
-    {
-        try
-        {
-            using (client)
-            {
-                Stream stream = client.GetStream();
-                byte[] buffer = new byte[64 * 1024];
-                int length = 0;
-                while (!buffer.AsSpan(0, length).EndsWith("\r\n\r\n"u8))
-                {
-                    int read = await stream.ReadAsync(buffer.AsMemory(length), stopping.Token);
-                    if (read == 0)
-                    {
-                        return;
-                    }
-
-                    if (buffer[0] == 22)
-                    {
-                        // TLS, which this server does not speak
-                        await stream.WriteAsync("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"u8.ToArray(), stopping.Token);
-                        return;
-                    }
-
-                    length += read;
-                }
-
-                string head = Encoding.Latin1.GetString(buffer, 0, length);
-                await answer(head[..head.IndexOf('\r', StringComparison.Ordinal)], stream, stopping.Token);
-                await stream.FlushAsync(stopping.Token);
+                await answer(head[..head.IndexOf('\r', StringComparison.Ordinal)], stream, Stopping);
             }
         }
         catch (Exception gone) when (gone is IOException or SocketException or OperationCanceledException)
         {
             // the client had enough, or the test is over
         }
+    }
+
+    // Null: no request.
+    private async Task<string?> ReadHeadAsync(NetworkStream stream)
+    {
+        byte[] buffer = new byte[64 * 1024];
+        int length = 0;
+        while (!buffer.AsSpan(0, length).EndsWith("\r\n\r\n"u8))
+        {
+            int read = await stream.ReadAsync(buffer.AsMemory(length), Stopping);
+            if (read == 0)
+            {
+                return null;
+            }
+
+            if (buffer[0] == TlsHandshake)
+            {
+                await stream.WriteAsync("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"u8.ToArray(), Stopping);
+                return null;
+            }
+
+            length += read;
+        }
+
+        return Encoding.Latin1.GetString(buffer, 0, length);
     }
 }
