@@ -36,7 +36,7 @@ internal static class LoginCommand
         Credential credential = Ask(parsed, options, session.Token);
         using RegistryClient client = new(registry, session.RegistryOptions with { Credentials = Credentials.Of(credential) }, session.Retries);
         bool tried = await client.SignInAsync(session.Token);
-        string file = LoginFile.Store(session.Settings.AuthFiles().Select(candidate => candidate.Path).ToList(), key, credential);
+        string file = LoginFile.Store(session.Settings.AuthFiles().Select(candidate => candidate.Path).ToList(), key, credential, session.Token);
         session.Reporter.Drain();
         Output.Note(tried ? $"signed in to {key} as {credential.Username}; kept in {file}" : $"{registry} let us in without asking who we are; untried credentials for {key} are kept in {file}");
         if (session.Json)
@@ -49,7 +49,7 @@ internal static class LoginCommand
     {
         (_, string key) = Parse(text);
         // every file: one that still had them would let the next pull in
-        List<string> changed = [.. session.Settings.AuthFiles().Select(candidate => candidate.Path).Where(file => LoginFile.Remove(file, key))];
+        List<string> changed = [.. session.Settings.AuthFiles().Select(candidate => candidate.Path).Where(file => LoginFile.Remove(file, key, session.Token))];
         Output.Note(changed.Count == 0 ? $"no auth file has credentials for {key}" : $"removed the credentials for {key} from {string.Join(" and ", changed)}");
     }
 

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text;
 using Microsoft.Win32.SafeHandles;
 
@@ -20,7 +21,7 @@ internal static class Output
     /// <summary>One line on standard error. A pipe that is full and never read must not keep the program from ending.</summary>
     internal static void Error(string line)
     {
-        byte[] bytes = Utf8.GetBytes($"nativepull: {line}\n");
+        byte[] bytes = Utf8.GetBytes($"nativepull: {Printable(line)}\n");
         Thread writer = new(() => Write(StandardError(), bytes)) { IsBackground = true, Name = "error" };
         writer.Start();
         writer.Join(Patience);
@@ -32,6 +33,29 @@ internal static class Output
     internal static void Raw(ReadOnlySpan<byte> bytesForError) => Write(StandardError(), bytesForError);
 
     internal static byte[] Encode(string text) => Utf8.GetBytes(text);
+
+    /// <summary>
+    /// As one line that a terminal only shows: registries, proxies and archives have their words in what is told, and none of them may move
+    /// the cursor, set a title, or turn the reading direction round.
+    /// </summary>
+    internal static string Printable(string text)
+    {
+        if (!text.Any(IsUnsafe))
+        {
+            return text;
+        }
+
+        return string.Create(text.Length, text, (line, from) =>
+        {
+            for (int i = 0; i < line.Length; i++)
+            {
+                line[i] = !IsUnsafe(from[i]) ? from[i] : from[i] is '\n' or '\r' or '\t' ? ' ' : '?';
+            }
+        });
+    }
+
+    private static bool IsUnsafe(char c) =>
+        char.IsControl(c) || char.GetUnicodeCategory(c) is UnicodeCategory.Format or UnicodeCategory.LineSeparator or UnicodeCategory.ParagraphSeparator;
 
     // The streams of Console share one lock: a write to standard error that its reader holds up would hold up the result on standard output too.
     // What can block is no file that one can seek in; such a file stays with Console, which keeps the position that other writers share.

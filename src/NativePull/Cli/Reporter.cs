@@ -219,7 +219,7 @@ internal sealed class Reporter : IProgress<PullEvent>, IDisposable
 
         foreach (string line in output)
         {
-            text.Append("nativepull: ").Append(line).Append('\n');
+            text.Append("nativepull: ").Append(Output.Printable(line)).Append('\n');
         }
 
         foreach (string bar in drawing)

@@ -21,7 +21,11 @@ internal sealed class Session : IDisposable
     private readonly Options options;
     private readonly Interruption interruption = new();
     private readonly Dictionary<string, RegistryClient> registries = [];
+    // What the deadline's cancellation has not ended by then hangs in a read or write that nothing can cancel: a pipe that is not read, or written.
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(1.7);
+
     private readonly TimeSpan? limit;
+    private readonly Timer? impatience;
     private readonly CancellationTokenSource ending;
     private readonly WarningReports warnings;
     private RegistryOptions? registryOptions;
@@ -37,6 +41,7 @@ internal sealed class Session : IDisposable
         if (limit is { } time && time.TotalMilliseconds < int.MaxValue) // weeks: no limit
         {
             ending.CancelAfter(time);
+            impatience = new Timer(_ => EndAtOnce(), null, time + Patience, Timeout.InfiniteTimeSpan);
         }
 
         Reporter = new Reporter(
@@ -148,6 +153,7 @@ internal sealed class Session : IDisposable
         }
 
         Reporter.Dispose();
+        impatience?.Dispose();
         ending.Dispose();
         interruption.Dispose();
     }
@@ -167,12 +173,35 @@ internal sealed class Session : IDisposable
         catch (Exception failure) when (failure is PullException or IOException or UnauthorizedAccessException or OperationCanceledException)
         {
             return failure is OperationCanceledException && interruption.Reason is null && ending.IsCancellationRequested
-                ? new PullException(PullError.Deadline, $"not done within the {limit!.Value.TotalSeconds.ToString("0.###", CultureInfo.InvariantCulture)} s of --deadline; parts are kept") // only the deadline else cancels
+                ? DeadlinePassed() // only the deadline else cancels
                 : ExitCode.Explain(failure, interruption.Reason);
         }
     }
 
     private bool UsedEmbeddedRoots => registries.Values.Any(client => client.UsedEmbeddedRoots);
+
+    private PullException DeadlinePassed() =>
+        new(PullError.Deadline, $"not done within the {limit.GetValueOrDefault().TotalSeconds.ToString("0.###", CultureInfo.InvariantCulture)} s of --deadline; parts are kept");
+
+    // As safe as a signal's hard end: everything on disk is resumable or invisible.
+    private void EndAtOnce()
+    {
+        if (interruption.Reason is not null)
+        {
+            return; // which has its own end
+        }
+
+        PullException failure = DeadlinePassed();
+        Output.Error(failure.Sentence);
+        if (Json)
+        {
+            Thread result = new(() => Output.Result(ResultJson.OfFailure(null, failure))) { IsBackground = true, Name = "deadline" };
+            result.Start();
+            result.Join(Patience);
+        }
+
+        Environment.Exit(ExitCode.Of(failure.Reason));
+    }
 
     private int Conclude(IReadOnlyList<(string? Text, PullException Failure)> failures)
     {

@@ -101,7 +101,7 @@ internal static class StoreCommands
                 ImageDocument document = ImageDocument.Of(resolved with { Digest = image.Digest }, image.PulledAt);
                 Output.Result(session.Json
                     ? ResultJson.Of(document)
-                    : $"{document.Reference}  {document.Platform}  {document.Digest}  {Values.Size(document.Size)}");
+                    : $"{document.Reference}  {Output.Printable(document.Platform)}  {document.Digest}  {Values.Size(document.Size)}");
             }
         });
 
@@ -129,10 +129,10 @@ internal static class StoreCommands
         text.Append(CultureInfo.InvariantCulture, $"reference  {image.Reference}\n");
         text.Append(CultureInfo.InvariantCulture, $"digest     {image.Digest}\n");
         text.Append(CultureInfo.InvariantCulture, $"manifest   {image.Manifest}\n");
-        text.Append(CultureInfo.InvariantCulture, $"platform   {image.Platform}\n");
+        text.Append(CultureInfo.InvariantCulture, $"platform   {Output.Printable(image.Platform)}\n");
         text.Append(CultureInfo.InvariantCulture, $"config     {image.Config}\n");
         text.Append(CultureInfo.InvariantCulture, $"size       {Values.Size(image.Size)}\n");
-        text.Append(CultureInfo.InvariantCulture, $"created    {image.Created ?? "unknown"}\n");
+        text.Append(CultureInfo.InvariantCulture, $"created    {Output.Printable(image.Created ?? "unknown")}\n");
         foreach (LayerDocument layer in image.Layers)
         {
             text.Append(CultureInfo.InvariantCulture, $"layer      {layer.Digest}  {Values.Size(layer.Size)}\n");

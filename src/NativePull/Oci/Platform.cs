@@ -1,4 +1,5 @@
 using System.Diagnostics.CodeAnalysis;
+using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics.X86;
 
@@ -7,6 +8,9 @@ namespace NativePull.Oci;
 /// <summary>os/architecture/variant as image-spec names them (image-index.md, "platform"; Go's GOOS and GOARCH).</summary>
 internal sealed record Platform(string Os, string Architecture, string? Variant)
 {
+    private const int MostListed = 40; // platforms; Docker's own multi-platform images have ten
+    private const int LongestListed = 64; // characters of one
+
     /// <summary>This machine's architecture; the OS is linux, for that is what images are made for.</summary>
     internal static Platform OfThisMachine { get; } = RuntimeInformation.OSArchitecture switch
     {
@@ -66,7 +70,19 @@ internal sealed record Platform(string Os, string Architecture, string? Variant)
         return best;
     }
 
+    /// <summary>What there is, for a sentence that says that nothing of it fits: each once, and not all of a long list.</summary>
+    internal static string ListOf(IEnumerable<Platform> offered)
+    {
+        List<Platform> all = [.. offered.Distinct()];
+        string first = string.Join(", ", all.Take(MostListed).Select(platform => Shortened(platform.ToString())));
+        return all.Count == 0 ? "no image with a platform"
+            : all.Count > MostListed ? string.Create(CultureInfo.InvariantCulture, $"{first} and {all.Count - MostListed} more")
+            : first;
+    }
+
     public override string ToString() => Variant is null ? $"{Os}/{Architecture}" : $"{Os}/{Architecture}/{Variant}";
+
+    private static string Shortened(string text) => text.Length > LongestListed ? text[..LongestListed] + "…" : text;
 
     // −1: does not run here. Otherwise higher is better: the variant's own number, an exact but unnumbered variant above all.
     private int Rank(Platform candidate)
@@ -102,10 +118,38 @@ internal sealed record Platform(string Os, string Architecture, string? Variant)
         return variant.Length >= 2 && variant[0] == 'v' && int.TryParse(variant.AsSpan(1), out int level) ? level : -1;
     }
 
-    // The x86-64 psABI micro-architecture levels, as far as .NET can see them.
-    private static string AmdLevel() =>
-        Avx512F.IsSupported && Avx512BW.IsSupported && Avx512CD.IsSupported && Avx512DQ.IsSupported && Avx512F.VL.IsSupported ? "v4"
-        : Avx2.IsSupported && Bmi1.IsSupported && Bmi2.IsSupported && Fma.IsSupported && Lzcnt.IsSupported ? "v3"
-        : Sse42.IsSupported && Popcnt.IsSupported ? "v2"
-        : "v1";
+    // The x86-64 psABI micro-architecture levels. The processor itself is asked: the compiler answers Avx2.IsSupported and its like with "no" once
+    // and for all where the executable is to be small. That the kernel saves the wide registers is believed of one that saves any.
+    private static string AmdLevel()
+    {
+        if (!X86Base.IsSupported)
+        {
+            return "v1";
+        }
+
+        int highest = X86Base.CpuId(0, 0).Eax;
+        int highestExtended = X86Base.CpuId(unchecked((int)0x80000000), 0).Eax;
+        int basic = X86Base.CpuId(1, 0).Ecx;
+        int structured = highest >= 7 ? X86Base.CpuId(7, 0).Ebx : 0;
+        int extended = (uint)highestExtended >= 0x80000001 ? X86Base.CpuId(unchecked((int)0x80000001), 0).Ecx : 0;
+        // SSE3, SSSE3, CMPXCHG16B, SSE4.1, SSE4.2, POPCNT; LAHF
+        bool second = Has(basic, 0, 9, 13, 19, 20, 23) && Has(extended, 0);
+        // FMA, MOVBE, OSXSAVE, AVX, F16C; BMI1, AVX2, BMI2; LZCNT
+        bool third = second && Has(basic, 12, 22, 27, 28, 29) && Has(structured, 3, 5, 8) && Has(extended, 5);
+        // AVX512 F, DQ, CD, BW, VL
+        return third && Has(structured, 16, 17, 28, 30, 31) ? "v4" : third ? "v3" : second ? "v2" : "v1";
+    }
+
+    private static bool Has(int register, params ReadOnlySpan<int> bits)
+    {
+        foreach (int bit in bits)
+        {
+            if ((register >> bit & 1) == 0)
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
 }

@@ -115,7 +115,7 @@ internal sealed class IndexWalk(
 
     private PullException NothingFound() => new(
         PullError.PlatformNotFound,
-        $"{what}: nothing for platform {platform}; there is: {(offered.Count == 0 ? "no image with a platform" : string.Join(", ", offered.Distinct()))}");
+        $"{what}: nothing for platform {platform}; there is: {Platform.ListOf(offered)}");
 
     private PullException Unsupported(string mediaType) => new(
         PullError.Unsupported,

@@ -21,6 +21,12 @@ internal sealed record ErrorBody(IReadOnlyList<string> Codes, string Text)
 
     private static readonly ErrorBody Nothing = new([], "");
 
+    // nginx lets everybody finish the handshake and answers its 495 and 496 as a 400 with a page; ASCII, in its words since version 0.8
+    private static readonly byte[][] AboutClientCertificates = ["No required SSL certificate was sent"u8.ToArray(), "The SSL certificate error"u8.ToArray()];
+
+    /// <summary>A server that asked for a client certificate in vain, or does not take the one it was shown.</summary>
+    internal bool WantsClientCertificate { get; private init; }
+
     internal static async Task<ErrorBody> ReadAsync(Stream body, CancellationToken token)
     {
         try
@@ -44,7 +50,10 @@ internal sealed record ErrorBody(IReadOnlyList<string> Codes, string Text)
         {
             // the latter: text in it that is no Unicode
             string text = Encoding.UTF8.GetString(body).Trim();
-            return text.StartsWith('<') ? Nothing : new ErrorBody([], OneLine(text, MaximumText)); // a web page says nothing to a terminal
+            // a web page says nothing to a terminal
+            return text.StartsWith('<')
+                ? Nothing with { WantsClientCertificate = AboutClientCertificates.Any(words => body.AsSpan().IndexOf(words) >= 0) }
+                : new ErrorBody([], OneLine(text, MaximumText));
         }
     }
 

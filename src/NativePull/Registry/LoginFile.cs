@@ -1,29 +1,35 @@
 using System.Text.Encodings.Web;
 using System.Text.Json;
+using Microsoft.Win32.SafeHandles;
+using NativePull.Native;
 
 namespace NativePull.Registry;
 
 /// <summary>
 /// Adds an entry to an auth file, or removes one: whatever else the file holds is kept, only its owner may read it, and there is always the old
-/// file or the new one.
+/// file or the new one. Two of us at the same moment take turns, so that neither loses the other's entry.
 /// </summary>
 internal static class LoginFile
 {
     private const string Entries = "auths";
     private const UnixFileMode OwnerOnly = UnixFileMode.UserRead | UnixFileMode.UserWrite;
 
+    // Others hold the lock for as long as one small file takes to be flushed; whoever holds it longer is none of us.
+    private static readonly TimeSpan LongestTurn = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan Poll = TimeSpan.FromMilliseconds(10);
+
     /// <summary>Writes the entry into the first of the files that can be written.</summary>
     /// <param name="key">host or host/path.</param>
     /// <returns>Which file it was.</returns>
     /// <exception cref="PullException">Usage: there is no file to try; Machine or Permission: none can be written, or one is malformed.</exception>
-    internal static string Store(IReadOnlyList<string> files, string key, Credential credential)
+    internal static string Store(IReadOnlyList<string> files, string key, Credential credential, CancellationToken token = default)
     {
         PullException? first = null;
         foreach (string file in files)
         {
             try
             {
-                _ = Replace(file, key, credential);
+                _ = Replace(file, key, credential, token);
                 return file;
             }
             catch (Exception refused) when (refused is IOException or UnauthorizedAccessException)
@@ -37,11 +43,11 @@ internal static class LoginFile
 
     /// <returns>Whether there was one.</returns>
     /// <exception cref="PullException">Machine or Permission: the file cannot be written, or is malformed.</exception>
-    internal static bool Remove(string file, string key)
+    internal static bool Remove(string file, string key, CancellationToken token = default)
     {
         try
         {
-            return Replace(file, key, null);
+            return Replace(file, key, null, token);
         }
         catch (Exception refused) when (refused is IOException or UnauthorizedAccessException)
         {
@@ -50,10 +56,17 @@ internal static class LoginFile
     }
 
     // Whether an entry of that key was there.
-    private static bool Replace(string file, string key, Credential? credential)
+    private static bool Replace(string file, string key, Credential? credential, CancellationToken token)
     {
         // a link, as dotfile managers make them, stays one
         string target = new FileInfo(file).LinkTarget is null ? file : File.ResolveLinkTarget(file, returnFinalTarget: true)?.FullName ?? file;
+        string directory = Path.GetDirectoryName(Path.GetFullPath(target))!; // a file's path has one
+        if (credential is not null)
+        {
+            Directory.CreateDirectory(directory, OwnerOnly | UnixFileMode.UserExecute);
+        }
+
+        using SafeFileHandle? turn = WaitForTurn(directory, token);
         using JsonDocument? before = File.Exists(target) ? Parse(file, File.ReadAllBytes(target)) : null;
         using var content = new MemoryStream();
         bool found;
@@ -65,7 +78,7 @@ internal static class LoginFile
         if (credential is not null || found)
         {
             content.WriteByte((byte)'\n');
-            Publish(target, content.ToArray());
+            Publish(directory, target, content.ToArray());
         }
 
         return found;
@@ -132,10 +145,36 @@ internal static class LoginFile
     private static string DefaultSpelling(string file, string key) =>
         key == "docker.io" && Path.GetFileName(file) == "config.json" ? "https://index.docker.io/v1/" : key;
 
-    private static void Publish(string file, byte[] content)
+    // The lock is the directory's own, for the file is replaced and a lock file would be left behind. Null: there is none to be had (NFS locks
+    // only what is open for writing), or not in time; then it is done without, as docker and podman do.
+    private static SafeFileHandle? WaitForTurn(string directory, CancellationToken token)
     {
-        string directory = Path.GetDirectoryName(Path.GetFullPath(file))!;
-        Directory.CreateDirectory(directory, OwnerOnly | UnixFileMode.UserExecute);
+        SafeFileHandle? opened = null;
+        try
+        {
+            opened = Libc.TryOpenDirectory(directory);
+            long since = Environment.TickCount64;
+            while (opened is not null && !Libc.TryLock(opened, directory) && Environment.TickCount64 - since < LongestTurn.TotalMilliseconds)
+            {
+                token.WaitHandle.WaitOne(Poll);
+                token.ThrowIfCancellationRequested();
+            }
+
+            (SafeFileHandle? turn, opened) = (opened, null);
+            return turn;
+        }
+        catch (LinuxException)
+        {
+            return null;
+        }
+        finally
+        {
+            opened?.Dispose();
+        }
+    }
+
+    private static void Publish(string directory, string file, byte[] content)
+    {
         string staged = Path.Combine(directory, $".{Path.GetFileName(file)}.{Path.GetRandomFileName()}");
         try
         {

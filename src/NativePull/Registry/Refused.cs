@@ -13,6 +13,11 @@ internal static class Refused
     private static RegistryException Of(Answer answer, ErrorBody said, Account who, TimeProvider clock)
     {
         int status = (int)answer.Status;
+        if (status == 400 && said.WantsClientCertificate)
+        {
+            return new RegistryException(PullError.TlsOther, $"{RegistryAddress.Shown(answer.Address)}: the server wants a client certificate that it accepts (it answered 400)") { Status = answer.Status };
+        }
+
         // the code of distribution-spec, "Error Codes", comes with 400 and 403 as well; GitHub limits with a 403 that names a wait
         TimeSpan? wait = RetryAfter(answer.Response, clock);
         bool isRateLimit = status == 429 || said.Codes.Contains("TOOMANYREQUESTS") || (status == 403 && wait is not null);

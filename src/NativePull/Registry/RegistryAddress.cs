@@ -10,6 +10,8 @@ internal sealed record RegistryAddress(Uri Base, Uri? Plain)
     internal const string DockerHub = "docker.io";
     internal const string DockerHubHost = "registry-1.docker.io"; // Docker Hub's API is not at the name of its references
 
+    private const int LongestShown = 512; // characters; a repository has 255 at most, a digest 136
+
     internal static RegistryAddress Of(string registry, bool plainHttp)
     {
         string host = registry == DockerHub ? DockerHubHost : registry;
@@ -29,6 +31,10 @@ internal sealed record RegistryAddress(Uri Base, Uri? Plain)
     internal static bool IsSameOrigin(Uri one, Uri other) =>
         one.Scheme == other.Scheme && one.Port == other.Port && one.Host.Equals(other.Host, StringComparison.OrdinalIgnoreCase);
 
-    /// <summary>An address as messages show it: without user information, query and fragment, which may be secrets.</summary>
-    internal static string Shown(Uri address) => address.GetComponents(UriComponents.SchemeAndServer | UriComponents.Path, UriFormat.UriEscaped);
+    /// <summary>An address as messages show it: without user information, query and fragment, which may be secrets, and not all of one that is very long.</summary>
+    internal static string Shown(Uri address)
+    {
+        string shown = address.GetComponents(UriComponents.SchemeAndServer | UriComponents.Path, UriFormat.UriEscaped);
+        return shown.Length > LongestShown ? shown[..LongestShown] + "…" : shown;
+    }
 }

@@ -10,6 +10,8 @@ namespace NativePull.Registry;
 /// </summary>
 internal sealed class RegistryAuth(string registry, TokenSource source, RegistryOptions options) : IDisposable
 {
+    private const int MostOffered = 8; // kinds of challenges that a message names
+
     private readonly ConcurrentDictionary<string, TokenSlot> slots = new();
 
     /// <summary>What got into a repository, or was about to: sent with the next request at once.</summary>
@@ -53,7 +55,7 @@ internal sealed class RegistryAuth(string registry, TokenSource source, Registry
 
         if (!challenges.Any(challenge => challenge.Is("Basic")))
         {
-            string offered = challenges.Count == 0 ? "none" : string.Join(", ", challenges.Select(challenge => challenge.Scheme));
+            string offered = challenges.Count == 0 ? "none" : string.Join(", ", challenges.Select(challenge => challenge.Scheme).Distinct().Take(MostOffered));
             throw Unauthorized(asked, $" and offers no way to sign in that is known here (offered: {offered}; known: Bearer, Basic)");
         }
 

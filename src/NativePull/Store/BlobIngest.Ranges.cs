@@ -173,7 +173,7 @@ internal sealed partial class BlobIngest
         internal void Write(ReadOnlySpan<byte> bytes)
         {
             RandomAccess.Write(ingest.part, bytes, written.End);
-            checksum = PartRecord.Checksum(checksum, bytes);
+            checksum = Crc32.Append(checksum, bytes);
             written = written with { End = written.End + bytes.Length };
             record.Note(entry, written, checksum);
             ingest.Hold(written);

@@ -181,7 +181,7 @@ internal sealed partial class BlobIngest : IDisposable
             if (record is null)
             {
                 // kept by an earlier run: should ranges be allowed, it need not be read once more
-                checksum = PartRecord.Checksum(checksum, buffer.AsSpan(0, read));
+                checksum = Crc32.Append(checksum, buffer.AsSpan(0, read));
                 checkedTo = offset + read;
             }
 

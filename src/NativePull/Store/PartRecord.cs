@@ -1,7 +1,6 @@
 using System.Buffers.Binary;
-using System.Numerics;
-using System.Runtime.InteropServices;
 using Microsoft.Win32.SafeHandles;
+using NativePull.Native;
 
 namespace NativePull.Store;
 
@@ -130,23 +129,6 @@ internal sealed class PartRecord : IDisposable
 
     public void Dispose() => file.Dispose();
 
-    /// <summary>CRC-32C, which processors compute faster than memory brings the bytes.</summary>
-    internal static uint Checksum(uint so, ReadOnlySpan<byte> bytes)
-    {
-        ReadOnlySpan<ulong> words = MemoryMarshal.Cast<byte, ulong>(bytes);
-        foreach (ulong word in words)
-        {
-            so = BitOperations.Crc32C(so, word);
-        }
-
-        foreach (byte one in bytes[(words.Length * sizeof(ulong))..])
-        {
-            so = BitOperations.Crc32C(so, one);
-        }
-
-        return so;
-    }
-
     /// <summary>Null: the file ends before.</summary>
     internal static uint? TryChecksum(SafeFileHandle part, ByteRange range, CancellationToken token, uint so = 0)
     {
@@ -161,7 +143,7 @@ internal sealed class PartRecord : IDisposable
                 return null;
             }
 
-            checksum = Checksum(checksum, buffer.AsSpan(0, read));
+            checksum = Crc32.Append(checksum, buffer.AsSpan(0, read));
             at += read;
         }
 
@@ -177,7 +159,7 @@ internal sealed class PartRecord : IDisposable
         BinaryPrimitives.WriteInt64LittleEndian(entry, range.Start);
         BinaryPrimitives.WriteInt64LittleEndian(entry[8..], range.Length);
         BinaryPrimitives.WriteUInt32LittleEndian(entry[16..], checksum);
-        BinaryPrimitives.WriteUInt32LittleEndian(entry[EntryChecked..], Checksum(uint.MaxValue, entry[..EntryChecked]));
+        BinaryPrimitives.WriteUInt32LittleEndian(entry[EntryChecked..], Crc32.Append(uint.MaxValue, entry[..EntryChecked]));
     }
 
     private static bool TryDecode(ReadOnlySpan<byte> entry, long blobSize, out ByteRange range, out uint checksum)
@@ -186,7 +168,7 @@ internal sealed class PartRecord : IDisposable
         long length = BinaryPrimitives.ReadInt64LittleEndian(entry[8..]);
         checksum = BinaryPrimitives.ReadUInt32LittleEndian(entry[16..]);
         range = new ByteRange(start, unchecked(start + length));
-        return BinaryPrimitives.ReadUInt32LittleEndian(entry[EntryChecked..]) == Checksum(uint.MaxValue, entry[..EntryChecked])
+        return BinaryPrimitives.ReadUInt32LittleEndian(entry[EntryChecked..]) == Crc32.Append(uint.MaxValue, entry[..EntryChecked])
             && start >= 0 && length >= 0 && length <= blobSize && start <= blobSize - length;
     }
 }

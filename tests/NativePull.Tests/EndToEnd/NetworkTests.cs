@@ -125,6 +125,22 @@ public sealed class NetworkTests
         Assert.Equal(["s"], Directory.GetFileSystemEntries(store.Path).Select(Path.GetFileName));
     }
 
+    [Fact]
+    public async Task A_deadline_ends_a_pull_whose_archive_nobody_reads()
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").RandomLayer("big", 4_000_000).Publish();
+        using TemporaryDirectory store = new();
+        using Process pull = Binary.Start(null, Binary.File, ["pull", image.Reference(), "--store", store["s"], "--tar", "-", "--deadline", "1s"]);
+
+        // standard output is a pipe that is full after 64 KiB
+        string error = await pull.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken);
+        await pull.WaitForExitAsync(TestContext.Current.CancellationToken);
+
+        Assert.EndsWith("not done within the 1 s of --deadline; parts are kept\n", error, StringComparison.Ordinal);
+        Assert.Equal(5, pull.ExitCode);
+    }
+
     private static NetworkNamespace Network()
     {
         NetworkNamespace network = new();

@@ -45,6 +45,7 @@ internal sealed partial class FakeRegistry : IAsyncDisposable
     private readonly Dictionary<string, (FakeContent Content, string MediaType)> manifests = [];
     private readonly List<SeenRequest> requests = [];
     private readonly HashSet<string> tokens = [];
+    private readonly Dictionary<string, int> links = [];
     private int issued;
     private FakeHttp? registry;
     private FakeHttp? cdn;
@@ -58,6 +59,12 @@ internal sealed partial class FakeRegistry : IAsyncDisposable
 
     /// <summary>Blobs are answered with 307 to the second port.</summary>
     internal bool HasStorage { get; init; }
+
+    /// <summary>HOST:PORT to which the registry sends for its blobs; null: the second port.</summary>
+    internal string? StorageAddress { get; set; }
+
+    /// <summary>Requests that a signed link is good for; null: any number.</summary>
+    internal int? LinkUses { get; init; }
 
     internal bool IsSilentToTls { get; init; }
 
@@ -81,7 +88,9 @@ internal sealed partial class FakeRegistry : IAsyncDisposable
 
     internal int Port => registry!.Port;
 
-    internal string StorageUrl => cdn!.Url;
+    internal string StorageUrl => cdn!.Url.Replace(cdn.Address, StorageAddress ?? cdn.Address, StringComparison.Ordinal);
+
+    internal int StoragePort => cdn!.Port;
 
     internal string TokenUrl => tokenServer!.Url;
 
@@ -134,6 +143,9 @@ internal sealed partial class FakeRegistry : IAsyncDisposable
         return new Descriptor(mediaType, stored.Digest, stored.Length);
     }
 
+    /// <summary>Bytes of a manifest that was added.</summary>
+    internal long SizeOf(string repository, Digest manifest) => manifests[$"{repository}@{manifest}"].Content.Length;
+
     /// <summary>The same content under another name: a digest of another algorithm, or a lie.</summary>
     internal void AddManifestAs(string repository, string selector, byte[] content, string mediaType)
     {
@@ -167,6 +179,7 @@ internal sealed partial class FakeRegistry : IAsyncDisposable
     private FakeAnswer? Answer(SeenRequest request, Func<SeenRequest, Fault, FakeAnswer> due)
     {
         Fault fault = Faults.Take($"{request.Server} {request.Path}", request["Range"]) ?? new Fault();
+        fault.BeforeAnswer?.Invoke();
         lock (gate)
         {
             requests.Add(request);
@@ -216,7 +229,7 @@ internal sealed partial class FakeRegistry : IAsyncDisposable
         if (path.Groups["kind"].Value == "blobs" && blobs.TryGetValue(key, out FakeContent? blob))
         {
             return HasStorage
-                ? Text(307, "", ("Location", $"{StorageUrl}/data/{key}?signature=secret"))
+                ? Text(307, "", ("Location", $"{StorageUrl}/data/{key}?{NewLink()}"))
                 : Stretch(request, blob, fault);
         }
 
@@ -247,6 +260,12 @@ internal sealed partial class FakeRegistry : IAsyncDisposable
             return Text(400, "<Error>only one way to sign in is allowed</Error>");
         }
 
+        string link = request.Path[(request.Path.IndexOf('?', StringComparison.Ordinal) + 1)..];
+        if (LinkUses is { } uses && (!links.TryGetValue(link, out int used) || (links[link] = used + 1) > uses))
+        {
+            return Text(403, "<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>");
+        }
+
         return blobs.TryGetValue(request.Path.Split('?')[0]["/data/".Length..], out FakeContent? blob)
             ? Stretch(request, blob, fault)
             : Text(404, "<Error>NoSuchKey</Error>");
@@ -268,6 +287,13 @@ internal sealed partial class FakeRegistry : IAsyncDisposable
         string token = string.Create(CultureInfo.InvariantCulture, $"token-{++issued}");
         tokens.Add(token);
         return Text(200, Auth.TokenAnswer.Replace("{token}", token, StringComparison.Ordinal));
+    }
+
+    private string NewLink()
+    {
+        string link = LinkUses is null ? "signature=secret" : string.Create(CultureInfo.InvariantCulture, $"signature=secret{links.Count}");
+        links[link] = 0;
+        return link;
     }
 
     private bool IsLetInByPost(SeenRequest request)

@@ -14,6 +14,9 @@ internal sealed record Fault
 
     internal string Body { get; init; } = "";
 
+    /// <summary>What happens meanwhile.</summary>
+    internal Action? BeforeAnswer { get; init; }
+
     /// <summary>Set, or replaced.</summary>
     internal (string Name, string Value)[] Headers { get; init; } = [];
 
