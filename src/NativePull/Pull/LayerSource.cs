@@ -32,9 +32,10 @@ internal sealed class LayerSource(PlannedLayer layer, Func<CancellationToken, St
             tar.Drain();
             (blob as VerifyingStream)?.Drain(token);
         }
-        catch (PullException suspect) when (suspect.Reason is PullError.Malformed or PullError.DiffIdMismatch)
+        catch (PullException suspect) when (suspect.Reason is PullError.Malformed or PullError.DiffIdMismatch or PullError.UnsafeEntry or PullError.Unsupported)
         {
-            // bytes that make no sense are most likely not the bytes promised: the download's verdict on them comes first
+            // bytes that make no sense are most likely not the bytes promised: the download's verdict on them comes first (a limit's is waited
+            // for by nobody: what passes it may be as long as it likes)
             Blocking.Wait(Completion, token);
             (blob as BlobIngest.Follower)?.ThrowIfRestarted();
             throw;

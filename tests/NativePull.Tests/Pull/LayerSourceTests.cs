@@ -28,6 +28,25 @@ public sealed class LayerSourceTests
         Assert.Throws<PartRestartedException>(() => Read(source));
     }
 
+    [Theory]
+    [InlineData(nameof(PullError.UnsafeEntry))]
+    [InlineData(nameof(PullError.Unsupported))]
+    public async Task What_wrong_bytes_seem_to_ask_for_is_not_held_against_the_image(string reason)
+    {
+        using StoreHarness store = StoreHarness.Make();
+        Descriptor blob = StoreHarness.Describe(new byte[200]);
+        using BlobIngest ingest = (await store.Blobs.BeginAsync(blob, StoreHarness.Token))!;
+        ingest.Append(new byte[10]);
+        LayerSource source = Source(blob, ingest, () =>
+        {
+            ingest.Restart();
+            return Task.CompletedTask;
+        });
+
+        Assert.Throws<PartRestartedException>(() => source.Read(
+            "test", _ => throw new PullException(Enum.Parse<PullError>(reason), "what a damaged header says"), new LayerLimits(), new CancellationTokenSource(10_000).Token));
+    }
+
     [Fact]
     public async Task Bytes_that_make_no_sense_are_the_layers_own_where_the_download_stands_by_them()
     {
