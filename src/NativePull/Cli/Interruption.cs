@@ -11,15 +11,20 @@ internal sealed class Interruption : IDisposable
     // The promise is two seconds; what cancellation has not ended by then is ended here.
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(1.7);
 
+    // SIGXFSZ, whose default is to kill: without it a write beyond a limit of the caller's (ulimit -f) is an error like a full disk
+    private const PosixSignal FileTooLarge = (PosixSignal)25;
+
     private readonly CancellationTokenSource source = new();
     private readonly PosixSignalRegistration interrupt;
     private readonly PosixSignalRegistration terminate;
+    private readonly PosixSignalRegistration tooLarge;
     private Timer? impatience;
 
     internal Interruption()
     {
         interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Handle);
         terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Handle);
+        tooLarge = PosixSignalRegistration.Create(FileTooLarge, static context => context.Cancel = true);
     }
 
     internal CancellationToken Token => source.Token;
@@ -31,6 +36,7 @@ internal sealed class Interruption : IDisposable
     {
         interrupt.Dispose();
         terminate.Dispose();
+        tooLarge.Dispose();
         impatience?.Dispose();
         source.Dispose();
     }

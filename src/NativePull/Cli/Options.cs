@@ -14,7 +14,7 @@ namespace NativePull.Cli;
 /// </summary>
 internal sealed class Options
 {
-    internal Option<string?> Store { get; } = Text("--store", "DIR", "Where images are kept (default: /var/lib/nativepull as root, else below the data directory of the user)");
+    internal Option<string?> Store { get; } = Text("--store", "DIR", "Where images are kept (default: /var/lib/nativepull as root, else below the data directory of the user); none, with --rootfs DIR: nowhere, but in DIR.part until that is done");
 
     internal Option<bool> Json { get; } = new("--json") { Description = "Print one JSON document per reference on stdout" };
 

@@ -32,7 +32,26 @@ internal static class PullCommand
     /// <param name="registry">Null: offline.</param>
     internal static async Task PullAsync(Session session, Reference reference, RegistryClient? registry, PullOptions pull)
     {
-        StoreLayout layout = session.Layout;
+        if (!session.KeepsNoStore || registry is null)
+        {
+            OutputArguments.Tell(session, await PullIntoAsync(session.Layout, session, reference, registry, pull), pull.Outputs);
+            return;
+        }
+
+        if (pull.Outputs.Rootfs is not { } rootfs || pull.ExtractLayers)
+        {
+            throw new PullException(
+                PullError.Usage, $"--store none keeps nothing, so it {(pull.ExtractLayers ? "has no place for the layers of --extract" : "needs --rootfs DIR")} (a directory of that name is ./none)");
+        }
+
+        using TemporaryStore store = await TemporaryStore.BeginAsync(rootfs + ".part", session.StoreOptions, session.Token);
+        PullResult result = await PullIntoAsync(store.Layout, session, reference, registry, pull);
+        store.Remove();
+        OutputArguments.Tell(session, result, pull.Outputs);
+    }
+
+    private static async Task<PullResult> PullIntoAsync(StoreLayout layout, Session session, Reference reference, RegistryClient? registry, PullOptions pull)
+    {
         OutputArguments.CheckApart(pull.Outputs, ("the store", Destination.Resolve(layout.Root)));
         BlobStore blobs = new(layout, session.StoreOptions);
         LayerStore layers = new(layout, session.StoreOptions);
@@ -44,6 +63,6 @@ internal static class PullCommand
         using Catalog catalog = await Catalog.OpenAsync(layout, session.StoreOptions, session.Token);
         ImagePuller puller = new(registry, blobs, layers, catalog, session.Reporter, TimeProvider.System);
         PullResult result = await puller.PullAsync(reference, pull, session.Token);
-        OutputArguments.Tell(session, result with { Warnings = [.. session.RegistryWarnings, .. result.Warnings] }, pull.Outputs);
+        return result with { Warnings = [.. session.RegistryWarnings, .. result.Warnings] };
     }
 }

@@ -126,6 +126,9 @@ internal sealed class Session : IDisposable
 
     internal bool PlatformIsExplicit => parsed.GetValue(options.Platform) is not null;
 
+    /// <summary>Whether what is fetched is to be gone when the call is done.</summary>
+    internal bool KeepsNoStore => parsed.GetValue(options.Store) == "none";
+
     internal StoreLayout Layout => new(StorePath());
 
     internal StoreOptions StoreOptions => new() { Sync = !parsed.GetValue(options.NoSync) };
@@ -227,6 +230,11 @@ internal sealed class Session : IDisposable
 
     private string StorePath()
     {
+        if (KeepsNoStore)
+        {
+            throw new PullException(PullError.Usage, "--store none is for pull with --rootfs DIR alone (a directory of that name is ./none)");
+        }
+
         if (parsed.GetValue(options.Store) is { Length: > 0 } typed)
         {
             return Path.GetFullPath(typed);

@@ -24,13 +24,12 @@ internal sealed class CopyUp(LayerDirectories directories, EntryMetadata metadat
             return;
         }
 
-        int flags = OpenFlags.ReadOnly | OpenFlags.NoFollow | OpenFlags.NonBlocking;
-        Failure.ThrowIf(Libc.OpenAt(lower.Parent, lower.Name, flags, 0, out SafeFileHandle? source), "open", path);
-        using SafeFileHandle from = source!;
+        Failure.ThrowIf(LowerHandle.Open(lower.Parent, lower.Name, OpenFlags.NonBlocking, out LowerHandle? source), "open", path);
+        using LowerHandle from = source!;
         Failure.ThrowIf(NewFile.Create(directories.Open(parent), name, out SafeFileHandle? made), "open", path);
         using SafeFileHandle to = made!;
-        CopyContent(from, to, path);
-        metadata.Copy(from, status, to, path);
+        CopyContent(from.Handle, to, path);
+        metadata.Copy(from.Handle, status, to, path);
         metadata.SetTimes(to, new TarTime(status.ModifiedSeconds, (int)status.ModifiedNanoseconds), path);
     }
 

@@ -150,10 +150,9 @@ internal sealed class LayerSettling(LayerDirectories directories, LowerLinks low
             return;
         }
 
-        int flags = OpenFlags.ReadOnly | OpenFlags.NoFollow;
-        Failure.ThrowIf(Libc.OpenAt(lower.Parent, lower.Name, flags | OpenFlags.Directory, 0, out SafeFileHandle? opened), "open", directory.Path);
-        using SafeFileHandle from = opened!;
-        metadata.Copy(from, lower.Status, handle, directory.Path);
+        Failure.ThrowIf(LowerHandle.Open(lower.Parent, lower.Name, OpenFlags.Directory, out LowerHandle? opened), "open", directory.Path);
+        using LowerHandle from = opened!;
+        metadata.Copy(from.Handle, lower.Status, handle, directory.Path);
         directory.Modified = new TarTime(lower.Status.ModifiedSeconds, (int)lower.Status.ModifiedNanoseconds);
     }
 }

@@ -4,16 +4,16 @@ using NativePull.Native;
 namespace NativePull.Layers;
 
 /// <summary>A name of the layers below: by its directory's handle.</summary>
-internal sealed class LowerFile(SafeFileHandle parent, byte[] name, FileStatus status) : IDisposable
+internal sealed class LowerFile(LowerHandle parent, byte[] name, FileStatus status) : IDisposable
 {
-    internal SafeFileHandle Parent { get; } = parent;
+    internal SafeFileHandle Parent => parent.Handle;
 
     /// <summary>Ends in NUL; "." for the root.</summary>
     internal byte[] Name { get; } = name;
 
     internal FileStatus Status { get; } = status;
 
-    public void Dispose() => Parent.Dispose();
+    public void Dispose() => parent.Dispose();
 }
 
 /// <summary>What overlayfs would show of the layers below: the topmost that has a name wins, whiteouts and opaque directories hide the rest. Links are not followed.</summary>
@@ -51,20 +51,20 @@ internal sealed class LowerLayers(IReadOnlyList<RootDirectory> topFirst, Whiteou
             return whole;
         }
 
-        Failure.ThrowIf(Libc.OpenAt(layer.Handle, ".\0"u8, OpenFlags.ReadOnly | OpenFlags.Directory, 0, out SafeFileHandle? top), "open", layer.Path);
-        SafeFileHandle at = top!;
+        Failure.ThrowIf(LowerHandle.Open(layer.Handle, ".\0"u8.ToArray(), OpenFlags.Directory, out LowerHandle? top), "open", layer.Path);
+        LowerHandle at = top!;
         if (path.Length == 0)
         {
-            return new LowerFile(at, ".\0"u8.ToArray(), Libc.Status(at, layer.Path));
+            return new LowerFile(at, ".\0"u8.ToArray(), Libc.Status(at.Handle, layer.Path));
         }
 
         foreach (Range range in path.AsSpan().Split((byte)'/'))
         {
             byte[] name = [.. path[range], 0];
-            hides |= OverlayMarks.IsOpaque(at, style);
+            hides |= OverlayMarks.IsOpaque(at.Handle, style);
             bool isLast = range.End.Value == path.Length;
-            int errno = Libc.TryStatusAt(at, name, out FileStatus status);
-            if (errno != 0 || OverlayMarks.IsWhiteout(at, name, status, style) || (!isLast && !status.IsDirectory))
+            int errno = at.TryStatusAt(name, out FileStatus status);
+            if (errno != 0 || OverlayMarks.IsWhiteout(at.Handle, name, status, style) || (!isLast && !status.IsDirectory))
             {
                 at.Dispose();
                 hides |= errno == 0;
@@ -76,7 +76,7 @@ internal sealed class LowerLayers(IReadOnlyList<RootDirectory> topFirst, Whiteou
                 return new LowerFile(at, name, status);
             }
 
-            errno = Libc.OpenAt(at, name, OpenFlags.ReadOnly | OpenFlags.Directory | OpenFlags.NoFollow, 0, out SafeFileHandle? below);
+            errno = LowerHandle.Open(at.Handle, name, OpenFlags.Directory, out LowerHandle? below);
             at.Dispose();
             Failure.ThrowIf(errno, "open", path);
             at = below!;
@@ -96,12 +96,13 @@ internal sealed class LowerLayers(IReadOnlyList<RootDirectory> topFirst, Whiteou
         }
 
         byte[] name = EntryPath.Terminated(parts.Base);
-        if (Libc.TryStatusAt(parent!, name, out FileStatus status) == 0 && !OverlayMarks.IsWhiteout(parent!, name, status, style))
+        LowerHandle opened = new(parent!);
+        if (opened.TryStatusAt(name, out FileStatus status) == 0 && !OverlayMarks.IsWhiteout(opened.Handle, name, status, style))
         {
-            return new LowerFile(parent!, name, status);
+            return new LowerFile(opened, name, status);
         }
 
-        parent!.Dispose();
+        opened.Dispose();
         return null;
     }
 }

@@ -32,6 +32,7 @@ internal static class OpenFlags
 {
     internal const int ReadOnly = 0;
     internal const int WriteOnly = 1;
+    internal const int ReadWrite = 2;
     internal const int Create = 0x40;
     internal const int Exclusive = 0x80;
     internal const int NonBlocking = 0x800; // O_NONBLOCK
@@ -63,6 +64,8 @@ internal static class Permission
     internal const uint All = 0x1FF; // 0777
     internal const uint Owner = 0x1C0; // 0700, S_IRWXU
     internal const uint OwnerFile = 0x180; // 0600
+    internal const uint OwnerRead = 0x100; // 0400
+    internal const uint OwnerReadAndSearch = 0x140; // 0500
     internal const uint UsualDirectory = 0x1ED; // 0755
 }
 

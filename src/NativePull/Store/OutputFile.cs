@@ -5,7 +5,7 @@ namespace NativePull.Store;
 
 /// <summary>
 /// One file as a result: written to a temporary beside its place under a lock and renamed when whole, or straight into a pipe, a device or stdout.
-/// What a killed process left is taken over by the next; disposing unpublished removes it.
+/// What a killed process left is removed by the next; disposing unpublished removes it.
 /// </summary>
 internal sealed class OutputFile : Stream
 {
@@ -46,21 +46,10 @@ internal sealed class OutputFile : Stream
             return new OutputFile(File.OpenHandle(path, FileMode.Open, FileAccess.Write, FileShare.ReadWrite), null, path, sync: false);
         }
 
-        string parent = Path.GetDirectoryName(path) ?? "/";
-        Directory.CreateDirectory(parent);
-        string temporary = Path.Combine(parent, $".{Path.GetFileName(path)}.nativepull");
-        while (true)
-        {
-            SafeFileHandle file = OpenLocked(temporary, path);
-            // the process before may have renamed or removed this very inode while we waited for its lock
-            if (Libc.TryIdentityOf(temporary) == Libc.IdentityOf(file, temporary))
-            {
-                RandomAccess.SetLength(file, 0);
-                return new OutputFile(file, temporary, path, sync);
-            }
-
-            file.Dispose();
-        }
+        string temporary = Path.Combine(Path.GetDirectoryName(path) ?? "/", $".{Path.GetFileName(path)}.nativepull");
+        return OwnFile.TryMake(temporary) is { } file
+            ? new OutputFile(file, temporary, path, sync)
+            : throw new PullException(PullError.Locked, $"{path} is being written by another process");
     }
 
     /// <exception cref="IOException">The reader is gone, the disk is full: HResult is errno.</exception>
@@ -118,17 +107,5 @@ internal sealed class OutputFile : Stream
         }
 
         base.Dispose(disposing);
-    }
-
-    private static SafeFileHandle OpenLocked(string temporary, string path)
-    {
-        try
-        {
-            return File.OpenHandle(temporary, FileMode.OpenOrCreate, FileAccess.Write, FileShare.None);
-        }
-        catch (IOException locked) when (locked.HResult == 11)
-        {
-            throw new PullException(PullError.Locked, $"{path} is being written by another process", locked);
-        }
     }
 }

@@ -1,13 +1,15 @@
 using System.Collections.Concurrent;
+using System.Diagnostics;
 using System.Globalization;
 using System.Text;
 using NativePull.Layers;
+using NativePull.Tests.Layers;
 
 namespace NativePull.Tests.Conformance;
 
 /// <summary>
-/// Generated stacks of layers, each as three trees: what the specification's model says, one flat extraction, and one directory a layer under the
-/// kernel's overlayfs. All three are the same, byte by byte.
+/// Generated stacks of layers, each as four trees: what the specification's model says, one flat extraction, the flattened archive unpacked, and one
+/// directory a layer under the kernel's overlayfs. All four are the same, byte by byte.
 /// </summary>
 public sealed class DifferentialTests(ITestOutputHelper output)
 {
@@ -18,6 +20,8 @@ public sealed class DifferentialTests(ITestOutputHelper output)
     private const int BatchSize = 100;
 
     private const int ShownFindings = 5;
+
+    private const int GnuTarEvery = 40;
 
     public static TheoryData<string> Findings => [.. Found.Keys];
 
@@ -69,7 +73,7 @@ public sealed class DifferentialTests(ITestOutputHelper output)
     }
 
     [Fact]
-    public async Task Model_flat_extraction_and_overlay_mount_of_generated_stacks_are_the_same_tree()
+    public async Task Model_flat_extraction_flattened_archive_and_overlay_mount_of_generated_stacks_are_the_same_tree()
     {
         Assert.SkipUnless(Environment.IsPrivilegedProcess, "mounting an overlay and making devices needs root");
         int count = DifferentialSetup.Setting("NATIVEPULL_DIFF_STACKS", DefaultStacks);
@@ -122,7 +126,7 @@ public sealed class DifferentialTests(ITestOutputHelper output)
         foreach (int each in found.Order())
         {
             List<IReadOnlyList<ModelEntry>> stack = LayerStackGenerator.Generate(each);
-            (bool Flat, bool Overlay) kind = Disagrees(stack, each);
+            (bool Flat, bool Archive, bool Overlay) kind = Disagrees(stack, each);
             List<IReadOnlyList<ModelEntry>> small = LayerStackGenerator.Shrink(stack, smaller => Disagrees(smaller, each) == kind);
             string layers = DifferentialSetup.Show(small);
             if (shown.Add(Shape(small)))
@@ -140,11 +144,12 @@ public sealed class DifferentialTests(ITestOutputHelper output)
         return report.ToString();
     }
 
-    private static (bool Flat, bool Overlay) Disagrees(List<IReadOnlyList<ModelEntry>> stack, int turn)
+    private static (bool Flat, bool Archive, bool Overlay) Disagrees(List<IReadOnlyList<ModelEntry>> stack, int turn)
     {
         string? finding = null;
         DifferentialSetup.InWorkDirectory("shrink", directory => finding = Compare(stack, turn, directory, out bool _));
-        return (finding?.Contains(" flat", StringComparison.Ordinal) ?? false, finding?.Contains(" overlay", StringComparison.Ordinal) ?? false);
+        bool In(string name) => finding?.Contains(" " + name, StringComparison.Ordinal) ?? false;
+        return (In("flat"), In("archive"), In("overlay"));
     }
 
     // The stack with its names numbered in the order they come: stacks of one shape are one finding.
@@ -204,8 +209,33 @@ public sealed class DifferentialTests(ITestOutputHelper output)
             StackTrees.Flat(target, archives, options);
             return FileTree.Read(target);
         });
+        string? archive = CompareOne("archive", flatModel, verdict, () => Unpacked(Path.Combine(directory, "unpacked"), archives, options, turn));
         string? overlay = CompareOne("overlay", overlayModel, verdict, () => Overlay(Path.Combine(directory, "layers"), archives, options));
-        return flat is null && overlay is null ? null : $"   (openat2: {options.KernelResolution}, {options.Whiteouts})\n{flat}{overlay}";
+        return (flat ?? archive ?? overlay) is null ? null : $"   (openat2: {options.KernelResolution}, {options.Whiteouts})\n{flat}{archive}{overlay}";
+    }
+
+    // By GNU tar now and then, which shares nothing with the reader under test.
+    private static SortedDictionary<string, string> Unpacked(string target, List<byte[]> archives, ExtractOptions options, int turn)
+    {
+        byte[] archive = FlatArchiveTests.Flatten([.. archives]);
+        if (turn % GnuTarEvery != 0)
+        {
+            StackTrees.Flat(target, [archive], options);
+            return FileTree.Read(target);
+        }
+
+        Directory.CreateDirectory(target);
+        using Process tar = Process.Start(new ProcessStartInfo(
+            "tar", ["-x", "-p", "-f", "-", "-C", target, "--numeric-owner", "--xattrs", "--xattrs-include=*", "--delay-directory-restore"])
+        {
+            RedirectStandardInput = true,
+            RedirectStandardError = true,
+        }) ?? throw new IOException("tar does not start");
+        tar.StandardInput.BaseStream.Write(archive);
+        tar.StandardInput.Close();
+        string complaint = tar.StandardError.ReadToEnd();
+        tar.WaitForExit();
+        return tar.ExitCode == 0 ? FileTree.Read(target) : throw new IOException($"tar: {complaint}");
     }
 
     private static SortedDictionary<string, string> Overlay(string target, List<byte[]> archives, ExtractOptions options)

@@ -261,6 +261,40 @@ public sealed class LossyTargetTests
         });
     }
 
+    [Fact]
+    public async Task Nobody_writes_below_and_links_into_directories_that_a_lower_layer_closed()
+    {
+        string[] lines = await RunAsync(
+            $$"""
+            {{Nobody}} bash -euc '
+              ./np pull $0 -q --store t/s --rootfs t/r
+              ./np pull $0 -q --store t/s --extract
+              ./np pull $0 -q --store t/s --layers t/l
+              ' $ref
+            echo flat; show t/r; echo lower; show t/l/01*; echo upper; show t/l/02*
+            """,
+            Closed);
+        string[] Tree(string name) => [.. lines.SkipWhile(line => line != name).Skip(2).TakeWhile(line => line.Contains(' ', StringComparison.Ordinal)).Select(line => line[..line.LastIndexOf(' ')])];
+
+        Assert.Equal(
+            ["0 d0", "0/d d0755", "0/d/new f0644", "0/f f0644", "0/new f0644", "hard f0644", "ro d0555", "ro/f f0644", "ro/new f0644", "s d0333", "s/d d0400", "s/d/e d0755", "s/d/e/new f0644", "secret f0", "shadow f0"],
+            Tree("flat"));
+        Assert.Equal(["0 d0", "0/d d0755", "0/f f0644", "ro d0555", "ro/f f0644", "s d0333", "s/d d0400", "s/d/e d0755", "shadow f0"], Tree("lower"));
+        Assert.Equal(
+            ["0 d0", "0/d d0755", "0/d/new f0644", "0/f f0644", "0/new f0644", "hard f0644", "ro d0555", "ro/new f0644", "s d0333", "s/d d0400", "s/d/e d0755", "s/d/e/new f0644", "secret f0", "shadow f0"],
+            Tree("upper"));
+    }
+
+    private static FakeImage Closed(FakeRegistry registry)
+    {
+        byte[] lower = new TarBuilder()
+            .Directory("ro/", 0x16D).File("ro/f", "f").Directory("0/", 0).File("0/f", "f").Directory("0/d/").File("shadow", "x", 0)
+            .Directory("s/", 0xDB).Directory("s/d/", 0x100).Directory("s/d/e/").End().ToArray();
+        byte[] upper = new TarBuilder()
+            .File("ro/new", "new").File("0/new", "new").File("0/d/new", "new").File("s/d/e/new", "new").HardLink("hard", "0/f").HardLink("secret", "shadow").End().ToArray();
+        return new FakeImage(registry, "a/b").Layer(TarBuilder.GZip(lower), Digest.Of(lower)).Layer(TarBuilder.GZip(upper), Digest.Of(upper)).Publish();
+    }
+
     // What the script printed; a script that fails shows everything.
     private static async Task<string[]> RunAsync(string script, Func<FakeRegistry, FakeImage>? image = null)
     {

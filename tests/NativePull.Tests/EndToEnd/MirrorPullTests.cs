@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using NativePull.Tests.Fakes;
 
 namespace NativePull.Tests.EndToEnd;
@@ -44,6 +45,30 @@ public sealed class MirrorPullTests : IDisposable
 
         BinaryResult result = await Binary.RunAsync(
             ["pull", image.Reference(), "--json", "--rootfs", directory["root"], "--store", directory["store"], .. Notation("--mirror", registry, mirror)]);
+
+        Assert.Contains("has another digest", result.Expect(0).Out, StringComparison.Ordinal);
+        Assert.Equal(Content(1, 900_000), await File.ReadAllBytesAsync(directory["root/f"], TestContext.Current.CancellationToken));
+    }
+
+    [Fact]
+    public async Task What_is_extracted_while_a_mirror_gives_it_wrong_is_extracted_anew()
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        await using FakeRegistry mirror = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").Layer(("f", Content(1, 900_000))).Publish();
+        new FakeImage(mirror, "a/b").Layer(("f", Content(1, 900_000))).Publish();
+        // long broken for who unpacks it before it is known to be wrong
+        Fault fault = new() { WrongByteAt = 12, StallAfter = 800_000 };
+        mirror.Faults.On($"blobs/{image.Layers[0].Digest}", fault, times: 100);
+
+        using Process running = Binary.Start(
+            null,
+            Binary.File,
+            ["pull", image.Reference(), "--json", "--extract", "--rootfs", directory["root"], "--layers", directory["layers"], "--store", directory["store"], .. Notation("--mirror", registry, mirror)]);
+        await fault.Reached;
+        await Task.Delay(500, TestContext.Current.CancellationToken);
+        fault.Release();
+        BinaryResult result = await Binary.FinishAsync(running);
 
         Assert.Contains("has another digest", result.Expect(0).Out, StringComparison.Ordinal);
         Assert.Equal(Content(1, 900_000), await File.ReadAllBytesAsync(directory["root/f"], TestContext.Current.CancellationToken));

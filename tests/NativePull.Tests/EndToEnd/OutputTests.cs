@@ -290,6 +290,54 @@ public sealed class OutputTests
         Assert.DoesNotContain("@sha256", result.Error, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("ln -s ../victim $0", 8, ".x.nativepull is a symbolic link")]
+    [InlineData("ln -s ../new $0", 8, ".x.nativepull is a symbolic link")]
+    [InlineData("mkfifo $0", 8, ".x.nativepull is there and is no file")]
+    [InlineData("mkdir $0", 8, ".x.nativepull is there and is no file")]
+    [InlineData("ln ../victim $0", 0, "")]
+    [InlineData("cp ../victim $0", 0, "")]
+    public async Task What_has_the_name_of_a_file_in_progress_is_neither_followed_nor_written_to(string plant, int code, string says)
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").Layer(("f", [1])).Publish();
+        using TemporaryDirectory work = new();
+        Directory.CreateDirectory(work["d"]);
+        await File.WriteAllTextAsync(work["victim"], "as it was", Token);
+        foreach (string name in new[] { ".x.nativepull", ".x.nativepull-input" })
+        {
+            (await Binary.ProgramAsync("bash", "-ec", $"cd {work["d"]}; {plant}", name)).Expect(0);
+        }
+
+        BinaryResult pulled = await Binary.RunAsync("pull", image.Reference(), "-q", "--store", work["s"], "--tar", work["d/x"]);
+        BinaryResult extracted = await Binary.ProgramAsync(
+            "bash", "-c", "tar -C $1 -c . | timeout -s KILL 20 $2 extract oci-archive:- -q --tar $3", "bash", work["s"], Binary.File, work["d/x"]);
+
+        Assert.Contains(says, pulled.Expect(code).Error, StringComparison.Ordinal);
+        Assert.Contains(says.Replace("nativepull", "nativepull-input", StringComparison.Ordinal), extracted.Expect(code).Error, StringComparison.Ordinal);
+        Assert.Equal("as it was", await File.ReadAllTextAsync(work["victim"], Token));
+        Assert.Equal(["d", "s", "victim"], work.Names);
+        Assert.Equal(code == 0 ? 1 : 2, Directory.GetFileSystemEntries(work["d"]).Length);
+    }
+
+    [Fact]
+    public async Task A_limit_on_the_size_of_files_is_exit_8_and_staging_goes()
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").RandomLayer("big", 4_000_000).Publish();
+        using TemporaryDirectory work = new();
+        (await Binary.RunAsync("pull", image.Reference(), "--store", work["s"])).Expect(0);
+
+        foreach (string output in new[] { "--rootfs", "--layers", "--tar" })
+        {
+            BinaryResult result = await Binary.ProgramAsync(
+                "bash", "-c", "ulimit -f 1000; exec $1 pull $2 -q --store $3/s $4 $3/x", "bash", Binary.File, image.Reference(), work.Path, output);
+
+            Assert.Contains("File too large", result.Expect(8).Error, StringComparison.Ordinal);
+            Assert.Equal(["s"], work.Names);
+        }
+    }
+
     [Fact]
     public async Task An_image_without_layers_is_an_empty_root()
     {

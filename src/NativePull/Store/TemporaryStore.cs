@@ -1,0 +1,117 @@
+using Microsoft.Win32.SafeHandles;
+using NativePull.Native;
+
+namespace NativePull.Store;
+
+/// <summary>
+/// The store of one pull that keeps none: a directory under a lock on itself for as long as the pull lasts. Removed when that is done; kept where it
+/// failed or was killed, so that the next one goes on, unless there is nothing in it to go on with.
+/// </summary>
+internal sealed class TemporaryStore : IDisposable
+{
+    // Says that all of the directory may be removed: a store that somebody keeps under this name has none. The first file made, the last removed.
+    private const string MarkName = "nativepull.temporary";
+
+    private readonly SafeFileHandle held;
+    private bool isGone;
+
+    private TemporaryStore(StoreLayout layout, SafeFileHandle held)
+    {
+        Layout = layout;
+        this.held = held;
+    }
+
+    internal StoreLayout Layout { get; }
+
+    private string Mark => MarkOf(Layout.Root);
+
+    /// <summary>Takes the directory, after waiting for a live process that has it.</summary>
+    /// <exception cref="PullException">Machine: something else is there.</exception>
+    internal static async Task<TemporaryStore> BeginAsync(string path, StoreOptions options, CancellationToken token)
+    {
+        StoreLayout layout = new(path);
+        LockWait wait = new(options with { LockTimeout = TimeSpan.MaxValue }, path, () => 0);
+        while (true)
+        {
+            if (new FileInfo(path).LinkTarget is not null)
+            {
+                throw new PullException(PullError.Machine, $"{path} is a symbolic link, where the store of this pull is to be");
+            }
+
+            Directory.CreateDirectory(Path.GetDirectoryName(path) ?? "/");
+            Directory.CreateDirectory(path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+            SafeFileHandle? handle = Libc.TryOpenDirectory(path);
+            if (handle is null)
+            {
+                continue;
+            }
+
+            try
+            {
+                if (!Libc.TryLock(handle, path))
+                {
+                    await wait.OnceMoreAsync(token);
+                }
+                else if (Libc.TryIdentityOf(path) == Libc.IdentityOf(handle, path))
+                {
+                    MakeOurs(layout);
+                    TemporaryStore store = new(layout, handle);
+                    handle = null;
+                    return store;
+                }
+            }
+            finally
+            {
+                handle?.Dispose();
+            }
+        }
+    }
+
+    /// <summary>Removes it with all that it holds.</summary>
+    internal void Remove()
+    {
+        isGone = true;
+        foreach (string path in Directory.EnumerateFileSystemEntries(Layout.Root).Where(path => path != Mark).ToArray())
+        {
+            if (Directory.Exists(path))
+            {
+                DirectoryTree.Remove(path);
+            }
+            else
+            {
+                File.Delete(path);
+            }
+        }
+
+        File.Delete(Mark);
+        Directory.Delete(Layout.Root);
+    }
+
+    public void Dispose()
+    {
+        if (!isGone && !HoldsBytes(Layout.AllBlobs) && !HoldsBytes(Layout.Parts))
+        {
+            Remove();
+        }
+
+        held.Dispose();
+    }
+
+    private static string MarkOf(string root) => Path.Combine(root, MarkName);
+
+    private static void MakeOurs(StoreLayout layout)
+    {
+        string mark = MarkOf(layout.Root);
+        if (!File.Exists(mark) && Directory.EnumerateFileSystemEntries(layout.Root).Any())
+        {
+            throw new PullException(PullError.Machine, $"{layout.Root} is not empty and was not made by --store none, which would work there");
+        }
+
+        File.WriteAllBytes(mark, []);
+        // what a store begins with, for its other checks
+        File.Open(layout.LockFile, FileMode.OpenOrCreate, FileAccess.Write).Dispose();
+    }
+
+    private static bool HoldsBytes(string directory) =>
+        Directory.Exists(directory) && Directory.EnumerateFiles(directory, "*", SearchOption.AllDirectories).Any();
+}
