@@ -15,6 +15,7 @@ internal sealed record ErrorBody(IReadOnlyList<string> Codes, string Text)
     private const int MaximumBody = 64 * 1024; // bytes
     private const int MaximumText = 400; // characters
     private const int MaximumDetail = 160; // characters
+    private const int ShortestSecret = 4; // characters; a shorter one would make stars of words
 
     // Docker Hub's token server says "details"; OAuth 2 (RFC 6749, 5.2) the first two; proxies "message"
     private static readonly string[] OtherMembers = ["error", "error_description", "message", "details"];
@@ -27,11 +28,18 @@ internal sealed record ErrorBody(IReadOnlyList<string> Codes, string Text)
     /// <summary>A server that asked for a client certificate in vain, or does not take the one it was shown.</summary>
     internal bool WantsClientCertificate { get; private init; }
 
-    internal static async Task<ErrorBody> ReadAsync(Stream body, CancellationToken token)
+    /// <param name="secrets">What must not be in the text, should the server repeat it.</param>
+    internal static async Task<ErrorBody> ReadAsync(Stream body, IReadOnlyList<string> secrets, CancellationToken token)
     {
         try
         {
-            return Parse(await BoundedRead.AllAsync(body, MaximumBody, "error", token));
+            byte[] content = await BoundedRead.AllAsync(body, MaximumBody, "error", token);
+            foreach (string secret in secrets.Where(secret => secret.Length >= ShortestSecret))
+            {
+                Mask(content, Encoding.UTF8.GetBytes(secret));
+            }
+
+            return Parse(content);
         }
         catch (PullException)
         {
@@ -54,6 +62,14 @@ internal sealed record ErrorBody(IReadOnlyList<string> Codes, string Text)
             return text.StartsWith('<')
                 ? Nothing with { WantsClientCertificate = AboutClientCertificates.Any(words => body.AsSpan().IndexOf(words) >= 0) }
                 : new ErrorBody([], OneLine(text, MaximumText));
+        }
+    }
+
+    private static void Mask(Span<byte> content, ReadOnlySpan<byte> secret)
+    {
+        for (int at; (at = content.IndexOf(secret)) >= 0; content = content[(at + secret.Length)..])
+        {
+            content.Slice(at, secret.Length).Fill((byte)'*');
         }
     }
 

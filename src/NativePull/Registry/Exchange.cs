@@ -1,5 +1,6 @@
 using System.Net;
 using System.Net.Http.Headers;
+using System.Text;
 
 namespace NativePull.Registry;
 
@@ -15,7 +16,21 @@ internal sealed record Asked(Uri Address, IReadOnlyList<string>? Accept, long Of
     /// <summary>Only the headers are wanted.</summary>
     internal bool IsHead { get; init; }
 
+    /// <summary>Authorization and form as they are sent, and the password inside the former.</summary>
+    internal IReadOnlyList<string> Secrets => [.. Form?.Values ?? [], .. Authorization is { Parameter: { } sent } ? Spellings(Authorization.Scheme, sent) : []];
+
     public override string ToString() => RegistryAddress.Shown(Address);
+
+    private static IEnumerable<string> Spellings(string scheme, string sent)
+    {
+        yield return sent;
+        byte[] decoded = new byte[sent.Length];
+        if (scheme == "Basic" && Convert.TryFromBase64String(sent, decoded, out int length))
+        {
+            string pair = Encoding.UTF8.GetString(decoded, 0, length);
+            yield return pair[(pair.IndexOf(':', StringComparison.Ordinal) + 1)..];
+        }
+    }
 }
 
 /// <summary>An answer that is no redirect, and who gave it.</summary>
@@ -26,6 +41,9 @@ internal sealed record Answer(HttpResponseMessage Response, Uri Address, Uri Ask
 {
     /// <summary>Which of a registry's places gave it; null for one that was asked directly.</summary>
     internal RegistryPlace? Place { get; init; }
+
+    /// <summary>What it was asked with and nobody may read in a message, though the server may have written it into its answer.</summary>
+    internal IReadOnlyList<string> Secrets { get; init; } = [];
 
     internal HttpStatusCode Status => Response.StatusCode;
 
@@ -51,7 +69,7 @@ internal sealed class Exchange(Connections connections, Uri host, RegistryOption
             HttpResponseMessage response = await HopAsync(asked, address, own, token);
             if (!IsRedirect(response.StatusCode))
             {
-                return new Answer(response, address, asked.Address, own);
+                return new Answer(response, address, asked.Address, own) { Secrets = asked.Secrets };
             }
 
             using (response)

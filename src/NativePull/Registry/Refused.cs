@@ -8,7 +8,7 @@ internal static class Refused
     /// <summary>Reads the answer's error body.</summary>
     /// <param name="who">Who asked; told where the answer is about that.</param>
     internal static async Task<RegistryException> OfAsync(Answer answer, Stream body, Account who, TimeProvider clock, CancellationToken token) =>
-        Of(answer, await ErrorBody.ReadAsync(body, token), who, clock);
+        Of(answer, await ErrorBody.ReadAsync(body, answer.Secrets, token), who, clock);
 
     private static RegistryException Of(Answer answer, ErrorBody said, Account who, TimeProvider clock)
     {

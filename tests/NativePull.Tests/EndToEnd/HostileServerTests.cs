@@ -65,6 +65,33 @@ public sealed class HostileServerTests
         Assert.Equal("", result.Out);
     }
 
+    [Theory]
+    [InlineData("Basic realm=\"x\"")]
+    [InlineData("Bearer realm=\"http://ADDRESS/token\"")]
+    public async Task A_server_that_repeats_what_it_was_sent_puts_no_secret_into_a_message(string challenge)
+    {
+        const string Password = "pass-word-1";
+        string encoded = Convert.ToBase64String(Encoding.UTF8.GetBytes($"me:{Password}"));
+        string address = "";
+        await using RawServer server = new(async (line, stream, token) =>
+        {
+            bool isSecond = line.Contains("/token", StringComparison.Ordinal) || !challenge.StartsWith("Bearer", StringComparison.Ordinal);
+            string body = $"{{\"errors\":[{{\"code\":\"DENIED\",\"message\":\"you sent {encoded}, {Password}\"}}]}}";
+            await stream.WriteAsync(Encoding.Latin1.GetBytes(
+                $"HTTP/1.1 401 U\r\nWWW-Authenticate: {challenge.Replace("ADDRESS", address, StringComparison.Ordinal)}\r\nContent-Length: {(isSecond ? body.Length : 0)}\r\nConnection: close\r\n\r\n{(isSecond ? body : "")}"), token);
+        });
+        address = server.Address;
+        using TemporaryDirectory store = new();
+        using System.Diagnostics.Process pull = Binary.Start(
+            null, Binary.File, ["pull", $"{server.Address}/a/b", "--store", store["s"], "--json", "-v", "--username", "me", "--password-stdin"], input: Password);
+
+        BinaryResult result = await Binary.FinishAsync(pull);
+
+        Assert.Contains("you sent ***", result.Expect(4).Error, StringComparison.Ordinal);
+        Assert.DoesNotContain(Password, result.Out + result.Error, StringComparison.Ordinal);
+        Assert.DoesNotContain(encoded, result.Out + result.Error, StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task Platforms_without_number_are_not_all_listed()
     {
