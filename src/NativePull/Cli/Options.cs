@@ -167,6 +167,13 @@ internal sealed class Options
         text => long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out long entries) && entries > 0 ? entries : null,
         "is not a number from 1");
 
+    internal Option<(string Name, int Value)[]?> Limit { get; } = Repeated<(string Name, int Value)>(
+        "--limit",
+        "NAME=N",
+        "What one archive may ask for, repeatable: ratio (2000), name (64KiB), depth (4096), pax (1MiB), xattrs (256), xattr (64KiB), runs (1048576), held (32MiB)",
+        ExtractionSettings.ParseLimit,
+        text => $"\"{text}\" is not one of {string.Join(", ", ExtractionSettings.LimitNames)}, = and a number or size from 1 to 1GiB");
+
     internal Option<bool> NoSync { get; } = new("--no-sync") { Description = "Do not wait until what was written is on the disk" };
 
     internal Option[] Common => [Store, Json, Quiet, Verbose, Progress];
@@ -179,7 +186,7 @@ internal sealed class Options
 
     internal Option[] Outputs => [Rootfs, LayerDirectories, Tar, Replace];
 
-    internal Option[] Extraction => [Ownership, UidMap, GidMap, Xattrs, Devices, Whiteouts, MaxUnpacked, MaxEntries, NoSync];
+    internal Option[] Extraction => [Ownership, UidMap, GidMap, Xattrs, Devices, Whiteouts, MaxUnpacked, MaxEntries, Limit, NoSync];
 
     internal Options()
     {

@@ -12,6 +12,7 @@ internal sealed class Allowance(LayerLimits limits)
 
     private long entries;
     private long bytes;
+    private long held;
 
     /// <exception cref="PullException">LimitPassed.</exception>
     internal void TakeEntry()
@@ -28,16 +29,12 @@ internal sealed class Allowance(LayerLimits limits)
     internal void TakeFile(SafeFileHandle root, TarEntry file)
     {
         long size = file.DataSize;
-        TakeBytes(file, size);
-        if (size >= WorthAsking && Libc.FreeBytes(root) is { } free && size > free)
-        {
-            throw new PullException(PullError.NoSpace, $"archive: {TarText.Show(file.Name)} has {Text(size)} bytes, and {Text(free)} are free");
-        }
+        TakeBytes(file, size, size >= WorthAsking ? Libc.FreeBytes(root) : null);
     }
 
-    /// <summary>Before a file is written to where nobody can say what is free.</summary>
-    /// <exception cref="PullException">LimitPassed.</exception>
-    internal void TakeBytes(TarEntry file, long size)
+    /// <summary>The same with what is free as it was found out before; null: nobody can say.</summary>
+    /// <exception cref="PullException">LimitPassed, NoSpace.</exception>
+    internal void TakeBytes(TarEntry file, long size, long? free)
     {
         // size first: the sum of two long numbers may pass the largest
         if (limits.MaximumUnpacked is { } maximum && (size > maximum || Interlocked.Add(ref bytes, size) > maximum))
@@ -46,11 +43,29 @@ internal sealed class Allowance(LayerLimits limits)
                 PullError.LimitPassed,
                 $"archive: {TarText.Show(file.Name)} has {Text(size)} bytes; with it there would be more than the {Text(maximum)} allowed");
         }
+
+        if (size > free)
+        {
+            throw new PullException(PullError.NoSpace, $"archive: {TarText.Show(file.Name)} has {Text(size)} bytes, and {Text(free.Value)} are free");
+        }
+    }
+
+    /// <summary>Before headers are kept in memory; a negative number when they are not any more.</summary>
+    /// <exception cref="PullException">LimitPassed.</exception>
+    internal void Hold(long count)
+    {
+        if (count != 0 && Interlocked.Add(ref held, count) is var all && all > limits.MaximumHeld && count > 0)
+        {
+            throw new PullException(
+                PullError.LimitPassed,
+                $"archive: its links and attributes need {Text(all)} bytes of memory, more than {Text(limits.MaximumHeld)}");
+        }
     }
 
     /// <summary>Gives back what a layer took that is begun again.</summary>
     internal void Return(ExtractReport report)
     {
+        Interlocked.Add(ref held, -report.Held);
         Interlocked.Add(ref entries, -report.Entries);
         Interlocked.Add(ref bytes, -report.Bytes);
     }

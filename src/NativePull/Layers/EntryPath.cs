@@ -9,8 +9,11 @@ namespace NativePull.Layers;
 /// </summary>
 internal readonly ref struct EntryPath
 {
-    // Bytes; far beyond PATH_MAX, for what is longer than that is walked piece by piece, and what archives can say by one name.
-    private const int Longest = 64 * 1024;
+    /// <summary>Bytes of one component; NAME_MAX of Linux, more than which no file system there holds.</summary>
+    private const int LongestName = 255;
+
+    // What a whiteout has before the name that it removes.
+    private const int WhiteoutPrefix = 4;
 
     private EntryPath(byte[] full)
     {
@@ -28,7 +31,7 @@ internal readonly ref struct EntryPath
 
     internal bool IsRoot => Full.Length == 0;
 
-    /// <exception cref="PullException">UnsafeEntry: a NUL inside; LimitPassed: longer than 65,536 bytes.</exception>
+    /// <exception cref="PullException">UnsafeEntry: a NUL inside.</exception>
     internal static EntryPath Of(ReadOnlySpan<byte> name)
     {
         if (name.Contains((byte)0))
@@ -61,14 +64,21 @@ internal readonly ref struct EntryPath
             length += component.Length;
         }
 
-        if (length > Longest)
+        return new EntryPath(joined[..length]);
+    }
+
+    /// <summary>Refuses a component that is longer than any name can be.</summary>
+    /// <param name="path">What it is a part of, for the message.</param>
+    /// <exception cref="PullException">LimitPassed.</exception>
+    internal static void CheckLength(ReadOnlySpan<byte> component, ReadOnlySpan<byte> path)
+    {
+        int length = component.Length - (component.StartsWith(".wh."u8) ? WhiteoutPrefix : 0);
+        if (length > LongestName)
         {
             throw new PullException(
                 PullError.LimitPassed,
-                $"archive: the name {TarText.Show(name)} has {length.ToString(CultureInfo.InvariantCulture)} bytes, more than {Longest.ToString(CultureInfo.InvariantCulture)}");
+                $"archive: {TarText.Show(path)} has a name of {length.ToString(CultureInfo.InvariantCulture)} bytes, more than the {LongestName.ToString(CultureInfo.InvariantCulture)} that Linux takes");
         }
-
-        return new EntryPath(joined[..length]);
     }
 
     /// <summary>As a dictionary's key: one character a byte.</summary>

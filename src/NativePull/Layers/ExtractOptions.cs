@@ -72,7 +72,10 @@ internal readonly record struct IdRange(uint Container, uint Host, uint Count);
 /// </summary>
 internal sealed record LayerLimits
 {
-    /// <summary>Members of all layers; real images stay below a million, and an inode each is what a file system runs out of.</summary>
+    /// <summary>
+    /// Members of all layers, and directories that are made because a member lies in them; real images stay below a million, and an inode each is what
+    /// a file system runs out of.
+    /// </summary>
     internal long MaximumEntries { get; init; } = 10_000_000;
 
     /// <summary>
@@ -82,6 +85,12 @@ internal sealed record LayerLimits
     internal long? MaximumUnpacked { get; init; }
 
     /// <summary>
+    /// Bytes of a flattened archive's files, holes counted, where it goes into a pipe and <see cref="MaximumUnpacked"/> is not said: a hole of
+    /// some exabytes, which costs an image nothing, would be zeros without an end.
+    /// </summary>
+    internal long MaximumStreamed { get; init; } = 1L << 40;
+
+    /// <summary>
     /// Bytes out of a blob's decoder for each byte in, from <see cref="RatioFrom"/> on. Deflate cannot pass 1,032, so no gzip blob is ever refused; zstd
     /// reaches 32,768 (a block of 128 KiB in 4 bytes), which nothing but zeros does.
     /// </summary>
@@ -89,6 +98,12 @@ internal sealed record LayerLimits
 
     /// <summary>Bytes that any blob may unpack to whatever its ratio; a greater <see cref="MaximumUnpacked"/> counts instead, as the user's own word.</summary>
     internal long RatioFrom { get; init; } = 1L << 30;
+
+    /// <summary>
+    /// Bytes of an image's headers that are kept in memory until other headers were read: link targets, and of a flattened archive the attributes of
+    /// directories. Half a million links of the usual lengths, some tens of bytes.
+    /// </summary>
+    internal long MaximumHeld { get; init; } = 32 << 20;
 
     internal TarLimits Tar { get; init; } = new();
 }
@@ -162,7 +177,11 @@ internal sealed record ExtractOptions
 /// <summary>What was written, and what was lost under a policy that allows it.</summary>
 internal sealed class ExtractReport
 {
+    /// <summary>Directories that they imply counted too.</summary>
     internal long Entries { get; set; }
+
+    /// <summary>Bytes of headers that are kept in memory.</summary>
+    internal long Held { get; set; }
 
     /// <summary>Content of files.</summary>
     internal long Bytes { get; set; }
@@ -197,6 +216,7 @@ internal sealed class ExtractReport
     internal void Add(ExtractReport other)
     {
         Entries += other.Entries;
+        Held += other.Held;
         Bytes += other.Bytes;
         OwnersLost += other.OwnersLost;
         ModesLost += other.ModesLost;

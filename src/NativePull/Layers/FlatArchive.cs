@@ -12,7 +12,8 @@ namespace NativePull.Layers;
 /// directory that gets something after the archive has gone on elsewhere is listed once more at the end: GNU tar sets a directory's time when it goes
 /// on, and would leave it changed. The output depends on the image alone; policies about what a file system can hold do not concern it.
 /// </remarks>
-internal sealed class FlatArchive(LayerLimits limits) : IDisposable
+/// <param name="free">Bytes that the output may have; null: nobody can say.</param>
+internal sealed class FlatArchive(LayerLimits limits, long? free = null) : IDisposable
 {
     private const int BufferSize = 128 * 1024;
 
@@ -37,21 +38,25 @@ internal sealed class FlatArchive(LayerLimits limits) : IDisposable
             throw new PullException(PullError.LimitPassed, $"more than {short.MaxValue.ToString(CultureInfo.InvariantCulture)} layers");
         }
 
-        TreeMerger merger = new(tree, layers++, position + 1);
+        ForgetTargets();
+        TreeMerger merger = new(tree, layers++, position + 1, allowance.TakeEntry);
         TarReader reader = new(tar, limits.Tar);
         while (reader.MoveNext())
         {
             token.ThrowIfCancellationRequested();
             allowance.TakeEntry();
             // with its holes, which are written out
-            allowance.TakeBytes(reader.Current, reader.Current.Size);
+            allowance.TakeBytes(reader.Current, reader.Current.Size, free);
+            long held = tree.Held;
             merger.Add(reader.Current, ++position);
+            allowance.Hold(tree.Held - held);
         }
     }
 
     /// <summary>Every layer has been merged; the archive begins.</summary>
     internal void Begin(Stream output)
     {
+        ForgetTargets();
         tree.Seal();
         made = new bool[tree.NameCount];
         again = new bool[tree.NameCount];
@@ -97,6 +102,13 @@ internal sealed class FlatArchive(LayerLimits limits) : IDisposable
 
     public void Dispose() => writer?.Dispose();
 
+    private void ForgetTargets()
+    {
+        long held = tree.Held;
+        tree.ForgetTargets();
+        allowance.Hold(tree.Held - held);
+    }
+
     // What this entry is the content of, under the first of its names that is left.
     private void WriteContent(TarReader reader, byte[] buffer, CancellationToken token)
     {
@@ -118,7 +130,16 @@ internal sealed class FlatArchive(LayerLimits limits) : IDisposable
         writer!.Begin(entry.Kind, tree.PathOf(name), entry.LinkName, entry, entry.Xattrs);
         if (tree.Inode(inode).Names > 1)
         {
-            linked.Add(inode, entry);
+            // what a link repeats, without attributes, of which there may be much
+            linked.Add(inode, new TarEntry
+            {
+                Kind = entry.Kind,
+                Name = [],
+                Mode = entry.Mode,
+                Uid = entry.Uid,
+                Gid = entry.Gid,
+                Modified = entry.Modified,
+            });
         }
 
         // holes become zeros: few programs agree on how an archive says them

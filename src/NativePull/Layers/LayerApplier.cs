@@ -31,8 +31,8 @@ internal sealed class LayerApplier : IDisposable
         this.options = options;
         this.allowance = allowance ?? new Allowance(options.Limits);
         overlay = options.Format == LayerFormat.Overlay;
-        directories = new LayerDirectories(root, options);
-        LowerLinks lowerLinks = new(directories);
+        directories = new LayerDirectories(root, options, TakeEntry);
+        LowerLinks lowerLinks = new(directories, Hold);
         metadata = new EntryMetadata(options, Report);
         hardLinks = new HardLinks(directories, lowerLinks, overlay);
         specialFiles = new SpecialFiles(directories, options, metadata, Report);
@@ -57,8 +57,7 @@ internal sealed class LayerApplier : IDisposable
             while (reader.MoveNext())
             {
                 token.ThrowIfCancellationRequested();
-                Report.Entries++;
-                allowance.TakeEntry();
+                TakeEntry();
                 ApplyEntry(reader, buffer, token);
             }
         }
@@ -83,6 +82,18 @@ internal sealed class LayerApplier : IDisposable
         directories.Root.FinalMode = status.Permissions;
         directories.Root.Modified = overlay ? default : new TarTime(status.ModifiedSeconds, (int)status.ModifiedNanoseconds);
         Failure.ThrowIf(Libc.ChangeMode(root.Handle, Permission.Owner), "fchmod", root.Path);
+    }
+
+    private void TakeEntry()
+    {
+        Report.Entries++;
+        allowance.TakeEntry();
+    }
+
+    private void Hold(long count)
+    {
+        Report.Held += count;
+        allowance.Hold(count);
     }
 
     private void ApplyEntry(TarReader reader, byte[] buffer, CancellationToken token)

@@ -22,14 +22,17 @@ internal sealed class LayerDirectories : IDisposable
     private readonly bool overlay;
     private readonly WhiteoutStyle style;
     private readonly int depthLimit;
+    private readonly Action takeEntry;
     private readonly Dictionary<NameKey, TouchedDirectory> known = new(new NameKeyComparer());
     private readonly List<TouchedDirectory> touched = [];
     private readonly NameMarks written = new();
     private TouchedDirectory? last;
     private byte[] lastPath = [];
 
-    internal LayerDirectories(RootDirectory root, ExtractOptions options)
+    /// <param name="takeEntry">Called before a directory is made that no entry has named yet: one long name can imply thousands.</param>
+    internal LayerDirectories(RootDirectory root, ExtractOptions options, Action takeEntry)
     {
+        this.takeEntry = takeEntry;
         this.root = root;
         handles = new DirectoryHandles(root);
         overlay = options.Format == LayerFormat.Overlay;
@@ -267,6 +270,7 @@ internal sealed class LayerDirectories : IDisposable
             int slash = rest.IndexOf((byte)'/');
             ReadOnlySpan<byte> component = slash < 0 ? rest : rest[..slash];
             ReadOnlySpan<byte> below = slash < 0 ? default : rest[(slash + 1)..];
+            EntryPath.CheckLength(component, path);
             if (component.Length == 0 || component.SequenceEqual("."u8))
             {
                 rest = below;
@@ -322,10 +326,17 @@ internal sealed class LayerDirectories : IDisposable
                 link = [];
                 return null;
             case Errno.NoEntry:
+                takeEntry();
                 return MakeIn(parent, name, out _);
             case Errno.NotDirectory or Errno.TooManyLinks:
                 link = IsWritten(parent, name) && !LowerSymlinks.Contains(new NameKey(parent, name)) ? Libc.ReadLink(Open(parent), name) : null;
-                return link is null && absent == Absent.Forced ? MakeIn(parent, name, out _) : null;
+                if (link is not null || absent != Absent.Forced)
+                {
+                    return null;
+                }
+
+                takeEntry();
+                return MakeIn(parent, name, out _);
             default:
                 Failure.ThrowIf(errno, "open", parent.PathOf(name));
                 return null;

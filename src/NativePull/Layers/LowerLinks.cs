@@ -15,20 +15,24 @@ internal sealed class LowerLink(byte[] target)
 /// Hard links from a layer's own directory into the layers below (overlay): placeholders until those are there, then one copy that all names and,
 /// where it is not hidden, the lower name share, as overlayfs copies up a file that is linked.
 /// </summary>
-internal sealed class LowerLinks(LayerDirectories directories)
+/// <param name="hold">Told how many bytes of memory are kept.</param>
+internal sealed class LowerLinks(LayerDirectories directories, Action<long> hold)
 {
-    private readonly Dictionary<string, LowerLink> byTarget = [];
+    // Bytes; a link without its target.
+    private const int Overhead = 100;
+
+    private readonly Dictionary<byte[], LowerLink> byTarget = new(new BytesComparer());
 
     /// <summary>The link that a name stands for, if it is a placeholder.</summary>
     internal LowerLink? Find(TouchedDirectory parent, byte[] name) => directories.Placeholders.GetValueOrDefault(new NameKey(parent, name));
 
     internal LowerLink To(byte[] target)
     {
-        string key = EntryPath.Key(target);
-        if (!byTarget.TryGetValue(key, out LowerLink? link))
+        if (!byTarget.TryGetValue(target, out LowerLink? link))
         {
+            hold(target.Length + Overhead);
             link = new LowerLink(target);
-            byTarget.Add(key, link);
+            byTarget.Add(target, link);
         }
 
         return link;

@@ -7,6 +7,23 @@ internal readonly record struct DirectoryLook(uint Mode, uint Uid, uint Gid, Tar
 {
     /// <summary>One that no layer describes, as the applier makes it.</summary>
     internal static DirectoryLook Default { get; } = new(Permission.UsualDirectory, 0, 0, default, []);
+
+    /// <summary>Bytes of memory that the attributes take.</summary>
+    internal long Held
+    {
+        get
+        {
+            // two arrays each
+            const int overhead = 64;
+            long held = 0;
+            foreach (TarXattr xattr in Xattrs)
+            {
+                held += overhead + xattr.Name.Length + xattr.Value.Length;
+            }
+
+            return held;
+        }
+    }
 }
 
 /// <summary>One name of the view. A directory has one name, everything else may have several for one inode.</summary>
@@ -64,6 +81,8 @@ internal sealed class MergedTree
     private readonly ChunkedList<MergedInode> inodes = new();
     private readonly ChunkedList<DirectoryLook> looks = new();
     private readonly ByteStrings texts = new();
+    private ByteStrings targets = new();
+    private long targetBytes;
     private int[] buckets = NewBuckets(1024);
 
     internal MergedTree() => AddName(None, default, 0, looks.Add(DirectoryLook.Default), isDirectory: true);
@@ -76,7 +95,25 @@ internal sealed class MergedTree
 
     internal ref MergedInode Inode(int inode) => ref inodes[inode];
 
-    internal ref DirectoryLook Look(int directory) => ref looks[names[directory].Inode];
+    /// <summary>Bytes of link targets and attributes; both are as long as an archive likes.</summary>
+    internal long Held { get; private set; }
+
+    internal DirectoryLook Look(int directory) => looks[names[directory].Inode];
+
+    internal void SetLook(int directory, DirectoryLook look)
+    {
+        ref DirectoryLook there = ref looks[names[directory].Inode];
+        Held += look.Held - there.Held;
+        there = look;
+    }
+
+    /// <summary>Nobody asks for the targets of the layers so far any more: a link of a lower layer is not followed.</summary>
+    internal void ForgetTargets()
+    {
+        targets = new ByteStrings();
+        Held -= targetBytes;
+        targetBytes = 0;
+    }
 
     internal ReadOnlySpan<byte> Text(int name) => texts.Get(names[name].Text, names[name].Length);
 
@@ -99,12 +136,12 @@ internal sealed class MergedTree
     internal int AddLeaf(int parent, ReadOnlySpan<byte> text, int position, int inode) => AddName(parent, text, position, inode, isDirectory: false);
 
     /// <param name="target">Of a symbolic link.</param>
-    internal int AddInode(int position, ReadOnlySpan<byte> target, bool isLink) => inodes.Add(new MergedInode
+    internal int AddInode(int position, ReadOnlySpan<byte> target, bool isLink)
     {
-        Position = position,
-        Target = isLink ? texts.AddWithLength(target) : None,
-        Primary = None,
-    });
+        Held += isLink ? target.Length : 0;
+        targetBytes += isLink ? target.Length : 0;
+        return inodes.Add(new MergedInode { Position = position, Target = isLink ? targets.AddWithLength(target) : None, Primary = None });
+    }
 
     /// <summary>Takes a name out, with all below it.</summary>
     internal void Remove(int name)
@@ -127,10 +164,11 @@ internal sealed class MergedTree
     internal int FirstChild(int name) => names[name].IsDirectory ? names[name].FirstChild : None;
 
     /// <summary>Where a symbolic link leads that an entry at or after a position made; empty for anything else.</summary>
+    /// <param name="begin">Not before the last <see cref="ForgetTargets"/>.</param>
     internal ReadOnlySpan<byte> TargetOf(int name, int begin)
     {
         ref MergedInode inode = ref inodes[names[name].Inode];
-        return inode.Position < begin || inode.Target == None ? default : texts.GetWithLength(inode.Target);
+        return inode.Position < begin || inode.Target == None ? default : targets.GetWithLength(inode.Target);
     }
 
     /// <summary>Where each inode's content goes: to the first name that is left of it. Nothing may be changed afterwards.</summary>

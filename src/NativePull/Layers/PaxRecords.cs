@@ -1,4 +1,5 @@
 using System.Buffers.Text;
+using System.Globalization;
 using System.Text;
 
 namespace NativePull.Layers;
@@ -12,6 +13,9 @@ internal sealed class PaxRecords
     private const string SchilyXattr = "SCHILY.xattr.";
     private const string LibarchiveXattr = "LIBARCHIVE.xattr.";
     private const string Sparse = "GNU.sparse.";
+
+    // Bytes, with the namespace; XATTR_NAME_MAX of linux/limits.h.
+    private const int LongestXattrName = 255;
 
     private readonly Dictionary<string, byte[]> values = [];
     private readonly Dictionary<string, TarXattr> xattrs = [];
@@ -203,6 +207,16 @@ internal sealed class PaxRecords
             throw Bad("the name of an extended attribute", Encoding.Latin1.GetBytes(name));
         }
 
+        if (name.Length > LongestXattrName)
+        {
+            throw Passed($"the name of an extended attribute, {TarText.Show(Encoding.Latin1.GetBytes(name))},", name.Length, LongestXattrName);
+        }
+
+        if (value.Length > limits.MaximumXattr)
+        {
+            throw Passed($"the attribute {TarText.Show(Encoding.Latin1.GetBytes(name))}", value.Length, limits.MaximumXattr);
+        }
+
         xattrs[name] = new TarXattr(Encoding.Latin1.GetBytes(name), value);
         if (xattrs.Count > limits.MaximumXattrs)
         {
@@ -267,6 +281,9 @@ internal sealed class PaxRecords
             && Utf8Parser.TryParse(digits, out number, out int used)
             && used == digits.Length;
     }
+
+    private static PullException Passed(string what, int bytes, int limit) =>
+        new(PullError.LimitPassed, string.Create(CultureInfo.InvariantCulture, $"archive: pax header: {what} has {bytes} bytes, more than {limit}"));
 
     private static PullException Bad(string what, ReadOnlySpan<byte> value) =>
         new(PullError.Malformed, $"archive: pax header: {what} is \"{TarText.Show(value)}\"");

@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using System.Globalization;
 using System.Text;
+using System.Text.Unicode;
 
 namespace NativePull.Layers;
 
@@ -36,8 +37,7 @@ internal sealed class PaxWriter(Stream output) : IDisposable
         long size = kind == TarEntryKind.File ? like.Size : 0;
         bool seconds = like.Modified.Seconds >= 0 && Fits(like.Modified.Seconds, LongDigits);
         pax.SetLength(0);
-        AddText("path", name, name.Length > NameLength);
-        AddText("linkpath", link, link.Length > NameLength);
+        AddTexts(name, link);
         AddNumber("size", size, LongDigits);
         AddNumber("uid", like.Uid, ShortDigits);
         AddNumber("gid", like.Gid, ShortDigits);
@@ -190,20 +190,25 @@ internal sealed class PaxWriter(Stream output) : IDisposable
 
     private static bool Fits(long number, int digits) => number >> (3 * digits) == 0;
 
-    private void AddText(string key, ReadOnlySpan<byte> value, bool needed)
+    // Values are UTF-8 unless a record before them says that they are bytes ("hdrcharset").
+    private void AddTexts(ReadOnlySpan<byte> name, ReadOnlySpan<byte> link)
     {
-        if (!needed)
+        bool longName = name.Length > NameLength;
+        bool longLink = link.Length > NameLength;
+        if ((longName && !Utf8.IsValid(name)) || (longLink && !Utf8.IsValid(link)))
         {
-            return;
-        }
-
-        if (!System.Text.Unicode.Utf8.IsValid(value) && pax.Length == 0)
-        {
-            // else the value would have to be UTF-8 ("hdrcharset")
             AddRecord("hdrcharset"u8, "BINARY"u8);
         }
 
-        AddRecord(Encoding.ASCII.GetBytes(key), value);
+        if (longName)
+        {
+            AddRecord("path"u8, name);
+        }
+
+        if (longLink)
+        {
+            AddRecord("linkpath"u8, link);
+        }
     }
 
     private void AddNumber(string key, long value, int digits)

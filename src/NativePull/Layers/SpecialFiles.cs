@@ -10,6 +10,10 @@ internal sealed class SpecialFiles(LayerDirectories directories, ExtractOptions 
     // Bytes; PATH_MAX less its NUL, symlink(2).
     private const int LongestLink = 4095;
 
+    // The kernel's dev_t has 12 and 20 bits (makedev(3) has more).
+    private const uint LargestMajor = 0xFFF;
+    private const uint LargestMinor = 0xFFFFF;
+
     private readonly bool overlay = options.Format == LayerFormat.Overlay;
 
     /// <summary>Makes the entry in place of what is there, or leaves it out and counts it.</summary>
@@ -96,6 +100,18 @@ internal sealed class SpecialFiles(LayerDirectories directories, ExtractOptions 
 
         // a character device 0:0 in an overlay's layer is the kernel's whiteout, and there is no other way to write one
         bool isWhiteout = overlay && options.Ownership != OwnershipPolicy.OverrideStat && device is { Kind: TarEntryKind.CharacterDevice, DeviceMajor: 0, DeviceMinor: 0 };
-        return options.Devices == DevicePolicy.Make && !isWhiteout;
+        if (options.Devices != DevicePolicy.Make || isWhiteout)
+        {
+            return false;
+        }
+
+        if (options.Ownership != OwnershipPolicy.OverrideStat && device is { DeviceMajor: > LargestMajor } or { DeviceMinor: > LargestMinor })
+        {
+            throw new PullException(
+                PullError.Unsupported,
+                string.Create(CultureInfo.InvariantCulture, $"archive: {TarText.Show(path)} is device {device.DeviceMajor}:{device.DeviceMinor}, more than the {LargestMajor}:{LargestMinor} that Linux takes (--devices skip leaves it out)"));
+        }
+
+        return true;
     }
 }

@@ -53,7 +53,10 @@ internal sealed class TarEntry
 /// <summary>Bounds of what headers may make a reader hold in memory. Passing one is LimitPassed.</summary>
 internal sealed record TarLimits
 {
-    /// <summary>Bytes of one pax header, as Go's reader, which most layers must please; the kernel keeps 64 KiB of an attribute, so several fit.</summary>
+    /// <summary>
+    /// Bytes of one pax header, and of all attributes of one member, as Go's reader, which most layers must please; the kernel keeps 64 KiB of an
+    /// attribute, so several fit.
+    /// </summary>
     internal int MaximumPax { get; init; } = 1024 * 1024;
 
     /// <summary>Bytes of one name or link target, however it is written; sixteen times what Linux takes in one call, since names are walked in parts.</summary>
@@ -64,6 +67,9 @@ internal sealed record TarLimits
 
     /// <summary>Extended attributes of one member; real files have a handful.</summary>
     internal int MaximumXattrs { get; init; } = 256;
+
+    /// <summary>Bytes of one attribute's value; XATTR_SIZE_MAX of linux/limits.h, more than which no Linux file has.</summary>
+    internal int MaximumXattr { get; init; } = 64 * 1024;
 
     /// <summary>Runs of data in one sparse file, 16 bytes each while it is read; Go's bound, and a hole every 16 KiB of a file of 16 GiB.</summary>
     internal int MaximumSparseRuns { get; init; } = 1024 * 1024;

@@ -50,15 +50,16 @@ internal readonly ref struct TarHeader(ReadOnlySpan<byte> block)
     /// <summary>Whether the checksum is right.</summary>
     internal bool IsValid => TryNumber(block.Slice(148, 8), out long stored) && Sums() is var (unsigned, signed) && (stored == unsigned || stored == signed);
 
+    /// <param name="where">For the message; the name in a header that is none would be anything.</param>
     /// <exception cref="PullException">Malformed: the checksum is wrong.</exception>
-    internal void Verify()
+    internal void Verify(string where)
     {
         if (!IsValid)
         {
             ReadOnlySpan<byte> field = block.Slice(148, 8);
             throw new PullException(
                 PullError.Malformed,
-                $"archive: header checksum: expected {(TryNumber(field, out long stored) ? Octal(stored) : $"\"{TarText.Show(field)}\"")}, got {Octal(Sums().Unsigned)}");
+                $"archive: checksum of the header {where}: expected {(TryNumber(field, out long stored) ? Octal(stored) : $"\"{TarText.Show(field)}\"")}, got {Octal(Sums().Unsigned)}");
         }
     }
 
@@ -82,7 +83,7 @@ internal readonly ref struct TarHeader(ReadOnlySpan<byte> block)
     {
         for (; runs.Length > 0 && runs[0] != 0; runs = runs[24..])
         {
-            map.Add(Number(runs[..12], "sparse offset"), Number(runs[12..24], "sparse length"));
+            map.Add(Number(runs[..12], "sparse map: offset"), Number(runs[12..24], "sparse map: length"));
         }
     }
 
@@ -115,14 +116,19 @@ internal readonly ref struct TarHeader(ReadOnlySpan<byte> block)
         long length = Number(start, 12, what);
         return length >= 0
             ? length
-            : throw new PullException(PullError.Malformed, $"archive: {what} field is {length.ToString(CultureInfo.InvariantCulture)}");
+            : throw new PullException(PullError.Malformed, $"archive: {TarText.Show(Name)}: {what} field is {length.ToString(CultureInfo.InvariantCulture)}");
     }
 
-    private long Number(int start, int length, string what) => Number(block.Slice(start, length), what);
+    private long Number(int start, int length, string what) => TryNumber(block.Slice(start, length), out long value)
+        ? value
+        : throw NoNumber(block.Slice(start, length), $"{TarText.Show(Name)}: {what}");
 
     private static long Number(ReadOnlySpan<byte> field, string what) => TryNumber(field, out long value)
         ? value
-        : throw new PullException(PullError.Malformed, $"archive: {what} field is \"{TarText.Show(field)}\", expected octal digits or a number of 63 bits");
+        : throw NoNumber(field, what);
+
+    private static PullException NoNumber(ReadOnlySpan<byte> field, string what) =>
+        new(PullError.Malformed, $"archive: {what} field is \"{TarText.Show(field)}\", expected octal digits or a number of 63 bits");
 
     // Octal digits between spaces and NULs, or GNU's big-endian two's complement, marked by the first bit.
     private static bool TryNumber(ReadOnlySpan<byte> field, out long value)

@@ -76,6 +76,7 @@ internal sealed class TarMember
             $"archive: {TarText.Show(Name)} is a sparse file of format {Text(major)}.{Text(minor)}, which is not supported"),
     };
 
+    /// <exception cref="PullException">LimitPassed: more attributes than may be.</exception>
     internal TarEntry ToEntry(long size, long dataSize) => new()
     {
         Kind = kind,
@@ -89,8 +90,24 @@ internal sealed class TarMember
         DeviceMajor = deviceMajor,
         DeviceMinor = deviceMinor,
         Modified = modified,
-        Xattrs = local.XattrsOver(global),
+        Xattrs = Xattrs(),
     };
+
+    // One header's are bounded with the header; a global one may add as many again, and others for all members after it.
+    private IReadOnlyList<TarXattr> Xattrs()
+    {
+        IReadOnlyList<TarXattr> xattrs = local.XattrsOver(global);
+        long bytes = 0;
+        foreach (TarXattr xattr in xattrs)
+        {
+            bytes += xattr.Name.Length + xattr.Value.Length;
+        }
+
+        return bytes <= limits.MaximumPax
+            ? xattrs
+            : throw new PullException(
+                PullError.LimitPassed, $"archive: {TarText.Show(Name)} has extended attributes of {Text(bytes)} bytes, more than {Text(limits.MaximumPax)}");
+    }
 
     private static TarEntryKind KindOf(byte flag, byte[] name) => flag switch
     {
@@ -123,11 +140,14 @@ internal sealed class TarMember
         }
 
         int depth = 0;
-        bool inside = false;
-        foreach (byte letter in name)
+        ReadOnlySpan<byte> rest = name;
+        while (rest.Length > 0)
         {
-            depth += letter != '/' && !inside ? 1 : 0;
-            inside = letter != '/';
+            int slash = rest.IndexOf((byte)'/');
+            ReadOnlySpan<byte> component = slash < 0 ? rest : rest[..slash];
+            rest = slash < 0 ? default : rest[(slash + 1)..];
+            depth += component.Length > 0 ? 1 : 0;
+            EntryPath.CheckLength(component, name);
         }
 
         if (depth > limits.MaximumDepth)

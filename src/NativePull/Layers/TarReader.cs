@@ -9,6 +9,7 @@ namespace NativePull.Layers;
 internal sealed class TarReader(Stream tar, TarLimits limits)
 {
     private readonly byte[] block = new byte[TarHeader.BlockSize];
+    private byte[]? before;
     private PaxRecords global = new(limits);
     private TarEntry? current;
     private SparseMap? map;
@@ -102,7 +103,7 @@ internal sealed class TarReader(Stream tar, TarLimits limits)
         int read = tar.Read(buffer[..(int)Math.Min(buffer.Length, longest)]);
         if (read == 0)
         {
-            throw Truncated();
+            throw Truncated(contentLeft);
         }
 
         contentLeft -= read;
@@ -165,6 +166,7 @@ internal sealed class TarReader(Stream tar, TarLimits limits)
         }
 
         doubtful = 0;
+        before = current?.Name ?? before;
         current = null;
         SkipPadding(padding);
         padding = 0;
@@ -181,7 +183,7 @@ internal sealed class TarReader(Stream tar, TarLimits limits)
         TarHeader header = new(block);
         if (!header.IsZero)
         {
-            header.Verify();
+            header.Verify(Where);
             return true;
         }
 
@@ -211,7 +213,7 @@ internal sealed class TarReader(Stream tar, TarLimits limits)
 
         int filled = tar.ReadAtLeast(block, TarHeader.BlockSize, throwOnEndOfStream: false);
         ended = filled == 0;
-        return filled is 0 or TarHeader.BlockSize ? !ended : throw Truncated();
+        return filled is 0 or TarHeader.BlockSize ? !ended : throw Truncated(TarHeader.BlockSize - filled);
     }
 
     // GNU's 'S': four runs in the header, 21 in each block that follows while the one before says so.
@@ -221,7 +223,7 @@ internal sealed class TarReader(Stream tar, TarLimits limits)
         bool more = header.AddSparseRuns(runs);
         while (more)
         {
-            more = ReadBlock() ? TarHeader.AddExtendedRuns(block, runs) : throw Truncated();
+            more = ReadBlock() ? TarHeader.AddExtendedRuns(block, runs) : throw Truncated(TarHeader.BlockSize);
         }
 
         return runs;
@@ -240,7 +242,7 @@ internal sealed class TarReader(Stream tar, TarLimits limits)
 
             if (!ReadBlock())
             {
-                throw Truncated();
+                throw Truncated(stored);
             }
 
             stored -= TarHeader.BlockSize;
@@ -266,9 +268,10 @@ internal sealed class TarReader(Stream tar, TarLimits limits)
         }
 
         byte[] content = new byte[size];
-        if (tar.ReadAtLeast(content, content.Length, throwOnEndOfStream: false) < content.Length)
+        int read = tar.ReadAtLeast(content, content.Length, throwOnEndOfStream: false);
+        if (read < content.Length)
         {
-            throw Truncated();
+            throw Truncated(content.Length - read);
         }
 
         SkipPadding(PaddingOf(size));
@@ -283,7 +286,7 @@ internal sealed class TarReader(Stream tar, TarLimits limits)
             int read = tar.Read(scratch[..(int)Math.Min(scratch.Length, count)]);
             if (read == 0)
             {
-                throw Truncated();
+                throw Truncated(count);
             }
 
             count -= read;
@@ -295,5 +298,9 @@ internal sealed class TarReader(Stream tar, TarLimits limits)
 
     private static int PaddingOf(long size) => (int)(-size & (TarHeader.BlockSize - 1));
 
-    private static PullException Truncated() => new(PullError.Malformed, "archive: ends inside a member");
+    private string Where => before is null ? "at the beginning" : $"after {TarText.Show(before)}";
+
+    private PullException Truncated(long missing) => new(
+        PullError.Malformed,
+        $"archive: ends inside {(current is null ? $"the member {Where}" : TarText.Show(current.Name))}, at least {missing.ToString(CultureInfo.InvariantCulture)} bytes early");
 }

@@ -88,6 +88,19 @@ internal sealed class TouchedDirectory(TouchedDirectory? parent, byte[] name, in
     }
 }
 
+/// <summary>Byte strings by what is in them.</summary>
+internal sealed class BytesComparer : IEqualityComparer<byte[]>
+{
+    public bool Equals(byte[]? x, byte[]? y) => x.AsSpan().SequenceEqual(y);
+
+    public int GetHashCode([DisallowNull] byte[] obj)
+    {
+        HashCode hash = default;
+        hash.AddBytes(obj);
+        return hash.ToHashCode();
+    }
+}
+
 /// <summary>One name in one directory.</summary>
 internal readonly record struct NameKey(TouchedDirectory Directory, byte[] Name);
 

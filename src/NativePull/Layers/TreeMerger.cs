@@ -1,5 +1,3 @@
-using System.Globalization;
-
 namespace NativePull.Layers;
 
 /// <summary>
@@ -8,13 +6,11 @@ namespace NativePull.Layers;
 /// </summary>
 /// <param name="layer">Counts layers from the bottom: removal speaks of lower ones only.</param>
 /// <param name="begin">The position of the layer's first entry.</param>
-internal sealed class TreeMerger(MergedTree tree, short layer, int begin)
+/// <param name="takeEntry">Called before a directory is added that no entry has named yet.</param>
+internal sealed class TreeMerger(MergedTree tree, short layer, int begin, Action takeEntry)
 {
     // Links in one path, as the kernel's own limit (path_resolution(7)).
     private const int MaximumLinks = 40;
-
-    // Bytes; NAME_MAX of Linux: longer names cannot be extracted.
-    private const int LongestName = 255;
 
     /// <param name="position">Counts entries over all layers.</param>
     /// <exception cref="PullException">Malformed, UnsafeEntry, LimitPassed.</exception>
@@ -28,7 +24,7 @@ internal sealed class TreeMerger(MergedTree tree, short layer, int begin)
                 throw new PullException(PullError.UnsafeEntry, $"archive: {TarText.Show(entry.Name)} would replace the root by a {entry.Kind}");
             }
 
-            tree.Look(MergedTree.Root) = LookOf(entry);
+            tree.SetLook(MergedTree.Root, LookOf(entry));
             return;
         }
 
@@ -59,7 +55,6 @@ internal sealed class TreeMerger(MergedTree tree, short layer, int begin)
 
     private void Make(TarEntry entry, EntryPath path, int position)
     {
-        CheckLength(path.Base, path.Full);
         int parent = Get(path.Parent, position);
         int made = entry.Kind switch
         {
@@ -125,6 +120,7 @@ internal sealed class TreeMerger(MergedTree tree, short layer, int begin)
                 continue;
             }
 
+            EntryPath.CheckLength(component, path);
             int child = tree.Find(at, component);
             if (child != MergedTree.None && tree[child].IsDirectory)
             {
@@ -142,7 +138,7 @@ internal sealed class TreeMerger(MergedTree tree, short layer, int begin)
             }
             else if (make)
             {
-                CheckLength(component, path);
+                takeEntry();
                 at = MakeDirectory(at, component, position);
             }
             else
@@ -169,7 +165,7 @@ internal sealed class TreeMerger(MergedTree tree, short layer, int begin)
 
     private int Describe(int directory, TarEntry entry)
     {
-        tree.Look(directory) = LookOf(entry);
+        tree.SetLook(directory, LookOf(entry));
         tree[directory].TouchedBy = layer;
         return directory;
     }
@@ -268,7 +264,7 @@ internal sealed class TreeMerger(MergedTree tree, short layer, int begin)
     {
         if (tree[directory].WrittenBy != layer)
         {
-            tree.Look(directory) = DirectoryLook.Default;
+            tree.SetLook(directory, DirectoryLook.Default);
         }
     }
 
@@ -276,14 +272,4 @@ internal sealed class TreeMerger(MergedTree tree, short layer, int begin)
     private bool Holds(int name) => tree[name].IsDirectory && tree[name].TouchedBy == layer;
 
     private static DirectoryLook LookOf(TarEntry entry) => new(entry.Mode, entry.Uid, entry.Gid, entry.Modified, entry.Xattrs);
-
-    private static void CheckLength(ReadOnlySpan<byte> name, ReadOnlySpan<byte> path)
-    {
-        if (name.Length > LongestName)
-        {
-            throw new PullException(
-                PullError.LimitPassed,
-                $"archive: {TarText.Show(path)} has a name of {name.Length.ToString(CultureInfo.InvariantCulture)} bytes, more than {LongestName.ToString(CultureInfo.InvariantCulture)}");
-        }
-    }
 }

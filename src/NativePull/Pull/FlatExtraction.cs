@@ -60,7 +60,7 @@ internal sealed class FlatExtraction(
         {
             using LayerApplier applier = new(root, flat, allowance);
             source.Apply(applier, "rootfs", token);
-            applier.Settle([], token);
+            source.Settle(applier, [], token);
             total.Add(applier.Report);
         }
 

@@ -53,6 +53,9 @@ internal sealed class ArchiveFiles : ImageFiles
     // Real archives have some files a layer.
     private const int MaximumEntries = 100_000;
 
+    // Bytes of all names and link targets; what so many digests need.
+    private const int MaximumNames = 16 * 1024 * 1024;
+
     // Links that lead to links.
     private const int MaximumLinks = 8;
 
@@ -61,12 +64,13 @@ internal sealed class ArchiveFiles : ImageFiles
 
     /// <param name="archive">Disposed with this.</param>
     /// <exception cref="PullException">Malformed, LimitPassed, Unsupported.</exception>
-    internal ArchiveFiles(FileStream archive, CancellationToken token)
+    internal ArchiveFiles(FileStream archive, TarLimits limits, CancellationToken token)
     {
         this.archive = archive;
         archive.Position = 0;
         using BufferedStream buffered = new(new Unowned(archive), 128 * 1024);
-        TarReader reader = new(buffered, new TarLimits());
+        TarReader reader = new(buffered, limits);
+        int named = 0;
         while (reader.MoveNext())
         {
             token.ThrowIfCancellationRequested();
@@ -76,6 +80,12 @@ internal sealed class ArchiveFiles : ImageFiles
             }
 
             TarEntry entry = reader.Current;
+            named += entry.Name.Length + entry.LinkName.Length;
+            if (named > MaximumNames)
+            {
+                throw new PullException(PullError.LimitPassed, $"an archive with more than {MaximumNames.ToString(CultureInfo.InvariantCulture)} bytes of names is no image's");
+            }
+
             string name = EntryPath.Key(EntryPath.Of(entry.Name).Full);
             places[name] = entry.Kind switch
             {

@@ -26,21 +26,49 @@ internal sealed class LayerSource(PlannedLayer layer, Func<CancellationToken, St
         try
         {
             blob = open(token);
-            using ReadAheadStream tar = new(LayerStream.Open(blob, Layer.DiffId, $"layer {Layer.Blob.Digest}", limits), token);
+            using ReadAheadStream tar = new(LayerStream.Open(blob, Layer.DiffId, Name, limits), token);
             reader(tar);
             // the archive's end is not the stream's: the diff ID covers the padding too
             tar.Drain();
             (blob as VerifyingStream)?.Drain(token);
         }
-        catch (PullException suspect) when (suspect.Reason is PullError.Malformed or PullError.DiffIdMismatch or PullError.UnsafeEntry or PullError.Unsupported)
+        catch (PullException suspect) when (IsOfLayer(suspect))
         {
             // bytes that make no sense are most likely not the bytes promised: the download's verdict on them comes first (a limit's is waited
             // for by nobody: what passes it may be as long as it likes)
-            Blocking.Wait(Completion, token);
-            (blob as BlobIngest.Follower)?.ThrowIfRestarted();
-            throw;
+            if (suspect.Reason != PullError.LimitPassed)
+            {
+                Blocking.Wait(Completion, token);
+                (blob as BlobIngest.Follower)?.ThrowIfRestarted();
+            }
+
+            throw Named(suspect);
         }
 
         progress.Report(new PullEvent.LayerExtracted(Layer.Blob, target));
     }
+
+    /// <summary>What is left to do for a layer that was applied, when those below it are there.</summary>
+    /// <inheritdoc cref="LayerApplier.Settle"/>
+    internal void Settle(LayerApplier applier, IReadOnlyList<RootDirectory> lowersTopFirst, CancellationToken token)
+    {
+        try
+        {
+            applier.Settle(lowersTopFirst, token);
+        }
+        catch (PullException failed) when (IsOfLayer(failed))
+        {
+            throw Named(failed);
+        }
+    }
+
+    private string Name => $"layer {Layer.Blob.Digest}";
+
+    // The layer's own fault, rather than this machine's.
+    private static bool IsOfLayer(PullException failed) =>
+        failed.Reason is PullError.Malformed or PullError.DiffIdMismatch or PullError.UnsafeEntry or PullError.Unsupported or PullError.LimitPassed;
+
+    // Of what is wrong in an archive only its reader knows; which of an image's layers it was, only we.
+    private PullException Named(PullException failed) =>
+        failed.Message.StartsWith(Name, StringComparison.Ordinal) ? failed : new PullException(failed.Reason, Name, failed);
 }

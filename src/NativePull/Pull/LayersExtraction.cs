@@ -96,7 +96,7 @@ internal sealed class LayersExtraction(
         }
 
         await lower;
-        await Blocking.OnOwnThread(() => OverlayExtraction.Settle(applier, paths, position, overlay, token), token);
+        await Blocking.OnOwnThread(() => OverlayExtraction.Settle(sources[position], applier, paths, position, overlay, token), token);
         reports[position] = applier.Report;
     }
 }

@@ -149,9 +149,11 @@ internal sealed class Outputs(OutputOptions options, Digest image, IReadOnlyList
         }
     }
 
-    private void Flatten(Stream output, CancellationToken token)
+    private void Flatten(OutputFile output, CancellationToken token)
     {
-        using FlatArchive archive = new(options.Extract.Limits);
+        LayerLimits limits = options.Extract.Limits;
+        long? free = output.FreeBytes;
+        using FlatArchive archive = new(limits with { MaximumUnpacked = limits.MaximumUnpacked ?? (free is null ? limits.MaximumStreamed : null) }, free);
         foreach (LayerSource source in sources)
         {
             source.Read("tar headers", tar => archive.Merge(tar, token), options.Extract.Limits, token);

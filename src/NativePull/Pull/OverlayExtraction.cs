@@ -58,7 +58,7 @@ internal sealed class OverlayExtraction(IReadOnlyList<LayerSource> sources, Laye
             {
                 await lower;
                 await source.Completion;
-                await Blocking.OnOwnThread(() => Settle(applied.Applier, paths, position, overlay, token), token);
+                await Blocking.OnOwnThread(() => Settle(source, applied.Applier, paths, position, overlay, token), token);
                 applied.Staged.Publish();
                 reports[position] = applied.Applier.Report;
             }
@@ -105,7 +105,8 @@ internal sealed class OverlayExtraction(IReadOnlyList<LayerSource> sources, Laye
 
     /// <summary>Settles the layer at a position on those below it.</summary>
     /// <param name="paths">Every layer's directory, bottom first; those below the position are settled.</param>
-    internal static void Settle(LayerApplier applier, IReadOnlyList<string?> paths, int position, ExtractOptions options, CancellationToken token)
+    internal static void Settle(
+        LayerSource source, LayerApplier applier, IReadOnlyList<string?> paths, int position, ExtractOptions options, CancellationToken token)
     {
         List<RootDirectory> lowersTopFirst = [];
         try
@@ -115,7 +116,7 @@ internal sealed class OverlayExtraction(IReadOnlyList<LayerSource> sources, Laye
                 lowersTopFirst.Add(RootDirectory.Open(paths[below]!, options.KernelResolution));
             }
 
-            applier.Settle(lowersTopFirst, token);
+            source.Settle(applier, lowersTopFirst, token);
         }
         finally
         {

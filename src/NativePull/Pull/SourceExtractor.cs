@@ -69,7 +69,7 @@ internal sealed class SourceExtractor(Stream stdin, Func<Task<string>> spool, IP
         {
             archive = await OpenArchiveAsync(source, limits, token);
             ArchiveFiles? files = null;
-            await Blocking.OnOwnThread(() => files = new ArchiveFiles(archive, token), token);
+            await Blocking.OnOwnThread(() => files = new ArchiveFiles(archive, limits.Tar, token), token);
             return files!;
         }
         catch (PullException broken)

@@ -34,6 +34,9 @@ internal sealed class OutputFile : Stream
 
     public override long Position { get => written; set => throw new NotSupportedException(); }
 
+    /// <summary>Bytes that its file system has left for it; null where it is none that keeps them.</summary>
+    internal long? FreeBytes => temporary is null ? null : Libc.FreeBytes(file);
+
     /// <summary>What is there already, as it comes: nothing is renamed.</summary>
     internal static OutputFile Stdout() => new(Libc.DuplicateStandard(1), null, "stdout", sync: false);
 

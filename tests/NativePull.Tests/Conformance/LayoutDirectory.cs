@@ -1,21 +1,37 @@
 using System.Security.Cryptography;
 using System.Text;
+using NativePull.Oci;
 
 namespace NativePull.Tests.Conformance;
+
+/// <summary>A layer's bytes and what is said of them; both may be a lie.</summary>
+internal sealed record LayoutLayer(byte[] Blob, Digest DiffId, string MediaType = LayoutLayer.Tar)
+{
+    internal const string Tar = "application/vnd.oci.image.layer.v1.tar";
+
+    internal LayoutLayer(byte[] blob, byte[] plain, string mediaType = Tar)
+        : this(blob, Digest.Of(plain), mediaType)
+    {
+    }
+
+    internal static LayoutLayer Of(byte[] archive) => new(archive, archive);
+}
 
 /// <summary>Layers as an OCI image layout that other tools read (image-layout.md).</summary>
 internal static class LayoutDirectory
 {
-    internal static void Write(string layout, string tag, IEnumerable<byte[]> archives)
+    internal static void Write(string layout, string tag, IEnumerable<byte[]> archives) => Write(layout, tag, archives.Select(LayoutLayer.Of));
+
+    internal static void Write(string layout, string tag, IEnumerable<LayoutLayer> content)
     {
         Directory.CreateDirectory(Path.Combine(layout, "blobs/sha256"));
         File.WriteAllText(Path.Combine(layout, "oci-layout"), """{"imageLayoutVersion":"1.0.0"}""");
         List<string> layers = [];
         List<string> diffIds = [];
-        foreach (byte[] archive in archives)
+        foreach (LayoutLayer layer in content)
         {
-            layers.Add(Blob(layout, archive, "application/vnd.oci.image.layer.v1.tar"));
-            diffIds.Add($"\"sha256:{Convert.ToHexStringLower(SHA256.HashData(archive))}\"");
+            layers.Add(Blob(layout, layer.Blob, layer.MediaType));
+            diffIds.Add($"\"{layer.DiffId}\"");
         }
 
         string config = Blob(

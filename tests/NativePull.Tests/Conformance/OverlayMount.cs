@@ -5,6 +5,7 @@ namespace NativePull.Tests.Conformance;
 /// <summary>Layer directories under the kernel's overlayfs, read-only, until disposed.</summary>
 internal sealed partial class OverlayMount : IDisposable
 {
+    private const uint SetFlag = 0; // FSCONFIG_SET_FLAG, fsconfig(2)
     private const uint SetString = 1; // FSCONFIG_SET_STRING, fsconfig(2)
     private const uint Create = 6; // FSCONFIG_CMD_CREATE
     private const uint ReadOnly = 1; // MOUNT_ATTR_RDONLY
@@ -13,7 +14,8 @@ internal sealed partial class OverlayMount : IDisposable
     private const int Detach = 2; // MNT_DETACH
 
     /// <param name="mountPoint">An empty directory.</param>
-    internal OverlayMount(string mountPoint, IEnumerable<string> bottomFirst)
+    /// <param name="userXattr">What the layers say of removal is in <c>user.overlay.*</c>.</param>
+    internal OverlayMount(string mountPoint, IEnumerable<string> bottomFirst, bool userXattr = false)
     {
         MountPoint = mountPoint;
         // the kernel wants two lower directories where there is no upper one
@@ -23,6 +25,11 @@ internal sealed partial class OverlayMount : IDisposable
         foreach (string lower in bottomFirst.Reverse().Append(empty))
         {
             Check(Configure(context, SetString, "lowerdir+", lower, 0), lower);
+        }
+
+        if (userXattr)
+        {
+            Check(Configure(context, SetFlag, "userxattr", null, 0), "userxattr");
         }
 
         Check(Configure(context, Create, null, null, 0), "create");

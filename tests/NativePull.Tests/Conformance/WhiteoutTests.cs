@@ -1,4 +1,5 @@
 using NativePull.Layers;
+using NativePull.Oci;
 using NativePull.Tests.EndToEnd;
 using NativePull.Tests.Fakes;
 using Layer = System.Func<NativePull.Tests.Fakes.TarBuilder, NativePull.Tests.Fakes.TarBuilder>;
@@ -135,6 +136,8 @@ public sealed class WhiteoutTests
         ["a hard link through a link of the layer into a lower layer"] = ([Base, tar => tar.Symlink("s", "d").HardLink("g", "s/a")], [.. BaseTree, "g=a@d/a", "s->d"]),
     };
 
+    public static TheoryData<string> Stacks => [.. Trees.Keys];
+
     public static TheoryData<string, bool> Rows
     {
         get
@@ -167,6 +170,28 @@ public sealed class WhiteoutTests
         Assert.Equal(expected, LayerStack.Words(flat).Order(StringComparer.Ordinal));
         Assert.Equal(expected, LayerStack.Words(mount.MountPoint).Order(StringComparer.Ordinal));
         TreeListing.AssertSame(TreeListing.Of(flat), TreeListing.Of(mount.MountPoint));
+    }
+
+    [Theory]
+    [MemberData(nameof(Stacks))]
+    public async Task The_executable_makes_the_same_tree_in_every_output_and_style(string stack)
+    {
+        Assert.SkipUnless(Environment.IsPrivilegedProcess, "owners, devices and mounts need root");
+        (Layer[] layers, string[] tree) = Trees[stack];
+        using LayerRun run = new(LayerStack.Of(layers).Select(LayoutLayer.Of));
+
+        (await run.ExtractAsync("--whiteouts", "overlay")).Expect(0);
+        (await run.RunAsync("--layers", run["u"], "--whiteouts", "overlay-user")).Expect(0);
+
+        AwkwardTree.Run(run.Path, "mkdir t; tar -x -p --numeric-owner --delay-directory-restore -C t -f x");
+        using OverlayMount mount = new(Directory.CreateDirectory(run["m"]).FullName, Directory.GetDirectories(run["l"]).Order(StringComparer.Ordinal));
+        using OverlayMount user = new(Directory.CreateDirectory(run["n"]).FullName, Directory.GetDirectories(run["u"]).Order(StringComparer.Ordinal), userXattr: true);
+        string[] expected = [.. tree.Order(StringComparer.Ordinal)];
+        TreeListing rootfs = TreeListing.Of(run["r"]);
+        Assert.Equal(expected, LayerStack.Words(run["r"]).Order(StringComparer.Ordinal));
+        TreeListing.AssertSame(rootfs, TreeListing.Of(run["t"]));
+        TreeListing.AssertSame(rootfs, TreeListing.Of(mount.MountPoint));
+        TreeListing.AssertSame(rootfs, TreeListing.Of(user.MountPoint));
     }
 
     // A stack that is refused for what its last layer says.
@@ -214,5 +239,16 @@ public sealed class WhiteoutTests
         PullException overlay = Assert.Throws<PullException>(() => LayerStack.Overlay(work, LayerStack.Of(layers)));
 
         Assert.Equal((reason, reason), (flat.Reason.ToString(), overlay.Reason.ToString()));
+    }
+    [Theory]
+    [MemberData(nameof(RefusedRows))]
+    public async Task The_executable_refuses_them_and_leaves_nothing(string stack)
+    {
+        (Layer[] layers, string reason) = Refusals[stack];
+        byte[][] archives = LayerStack.Of(layers);
+        using LayerRun run = new(archives.Select(LayoutLayer.Of));
+
+        await run.AssertRefusedAsync(
+            reason == nameof(PullError.Malformed) ? 6 : 7, [$"layer {Digest.Of(archives[^1])}: archive: "], "--ownership", "squash", "--devices", "skip", "--xattrs", "drop");
     }
 }

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Globalization;
 using System.Runtime.CompilerServices;
 using System.Text;
 
@@ -23,6 +24,8 @@ public static class Binary
         ? Path.GetFullPath(named)
         : Path.Combine(Repository(), "artifacts/linux-x64/nativepull");
 
+    private const string PeakLine = "peak ";
+
     // Far above what any run takes on a busy machine: only what would never end meets it.
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(5);
 
@@ -40,6 +43,16 @@ public static class Binary
         using Process process = Start(null, program, arguments, keepEnvironment: true);
         return await FinishAsync(process);
     }
+
+    /// <summary>
+    /// The executable, quiet, with its peak memory as the last line on stderr: GNU time says what wait4(2) says of that one process, so nothing that runs
+    /// beside it counts.
+    /// </summary>
+    public static Task<BinaryResult> MeasuredAsync(params string[] arguments) => ProgramAsync("time", ["-f", PeakLine + "%M", File, "-q", .. arguments]);
+
+    /// <summary>KiB, of a run that was measured.</summary>
+    public static long PeakOf(BinaryResult result) => long.Parse(
+        result.Error.Split('\n').Last(line => line.StartsWith(PeakLine, StringComparison.Ordinal))[PeakLine.Length..], CultureInfo.InvariantCulture);
 
     public static Process Start(IReadOnlyDictionary<string, string>? environment, string program, IEnumerable<string> arguments, bool keepEnvironment = false, string input = "")
     {

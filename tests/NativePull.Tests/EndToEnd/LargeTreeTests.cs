@@ -38,14 +38,14 @@ public sealed class LargeTreeTests
         byte[] last = new TarBuilder().File("usr/share/00000/new").Opaque("usr/share/00000").End().ToArray();
         FakeImage image = new FakeImage(registry, "a/b").Layer(TarBuilder.GZip(plain), Digest.Of(plain)).Layer(last, Digest.Of(last)).Publish();
 
-        BinaryResult flat = await MeasuredAsync("pull", image.Reference(), "--store", work["s"], "--rootfs", work["r"]);
-        BinaryResult overlay = await MeasuredAsync("pull", image.Reference(), "--store", work["s"], "--extract");
+        BinaryResult flat = await Binary.MeasuredAsync("pull", image.Reference(), "--store", work["s"], "--rootfs", work["r"]);
+        BinaryResult overlay = await Binary.MeasuredAsync("pull", image.Reference(), "--store", work["s"], "--extract");
 
         int expected = ((directories - 1) * files) + 1;
         Assert.Equal(expected, Directory.EnumerateFiles(work["r"], "*", SearchOption.AllDirectories).Count());
-        Assert.InRange(PeakOf(flat.Expect(0)), 1, Peak);
-        Assert.InRange(PeakOf(overlay.Expect(0)), 1, Peak);
-        TestContext.Current.TestOutputHelper?.WriteLine($"{what}: {PeakOf(flat)} KiB flat, {PeakOf(overlay)} KiB in layers");
+        Assert.InRange(Binary.PeakOf(flat.Expect(0)), 1, Peak);
+        Assert.InRange(Binary.PeakOf(overlay.Expect(0)), 1, Peak);
+        TestContext.Current.TestOutputHelper?.WriteLine($"{what}: {Binary.PeakOf(flat)} KiB flat, {Binary.PeakOf(overlay)} KiB in layers");
     }
 
     [Fact]
@@ -67,11 +67,4 @@ public sealed class LargeTreeTests
 
         TreeListing.AssertSame(TreeListing.Of(flat), TreeListing.Of(mount.MountPoint));
     }
-
-    // GNU time says what wait4(2) says; bash alone has no word for it.
-    private static async Task<BinaryResult> MeasuredAsync(params string[] arguments) =>
-        await Binary.ProgramAsync("time", ["-f", "peak %M", Binary.File, "-q", .. arguments]);
-
-    private static long PeakOf(BinaryResult result) =>
-        long.Parse(result.Error.Split('\n').Last(line => line.StartsWith("peak ", StringComparison.Ordinal))[5..], CultureInfo.InvariantCulture);
 }

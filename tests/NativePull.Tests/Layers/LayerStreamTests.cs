@@ -240,7 +240,7 @@ public class LayerStreamTests
     }
 
     // RFC 1952, 2.3: any flags, their fields, and the header's CRC-16 where its flag is set.
-    private static byte[] GZip(byte[] content, byte flags, ReadOnlySpan<byte> fields)
+    internal static byte[] GZip(byte[] content, byte flags, ReadOnlySpan<byte> fields)
     {
         byte[] plain = TarBuilder.GZip(content);
         byte[] header = [0x1f, 0x8b, 8, flags, 0, 0, 0, 0, 0, 3, .. fields];

@@ -19,18 +19,48 @@ public class LimitTests
             {
                 {
                     "a name in a pax header",
-                    new TarBuilder().File(Bytes.Repeat('n', usual.MaximumName)).End().ToArray(),
-                    new TarBuilder().File(Bytes.Repeat('n', usual.MaximumName + 1)).End().ToArray()
+                    new TarBuilder().File(Name(usual.MaximumName)).End().ToArray(),
+                    new TarBuilder().File(Name(usual.MaximumName + 1)).End().ToArray()
                 },
                 {
                     "GNU's long name",
-                    new TarBuilder().LongName(Bytes.Repeat('n', usual.MaximumName)).File("f").End().ToArray(),
-                    new TarBuilder().LongName(Bytes.Repeat('n', usual.MaximumName + 1)).File("f").End().ToArray()
+                    new TarBuilder().LongName(Name(usual.MaximumName)).File("f").End().ToArray(),
+                    new TarBuilder().LongName(Name(usual.MaximumName + 1)).File("f").End().ToArray()
                 },
                 {
                     "a hard link's target",
-                    new TarBuilder().HardLink("f", Bytes.Repeat('n', usual.MaximumName)).End().ToArray(),
-                    new TarBuilder().HardLink("f", Bytes.Repeat('n', usual.MaximumName + 1)).End().ToArray()
+                    new TarBuilder().HardLink("f", Name(usual.MaximumName)).End().ToArray(),
+                    new TarBuilder().HardLink("f", Name(usual.MaximumName + 1)).End().ToArray()
+                },
+                {
+                    "a component of a name",
+                    new TarBuilder().File("d/" + new string('n', 255)).End().ToArray(),
+                    new TarBuilder().File("d/" + new string('n', 256) + "/f").End().ToArray()
+                },
+                {
+                    "a component of a hard link's target",
+                    new TarBuilder().HardLink("f", "d/" + new string('n', 255)).End().ToArray(),
+                    new TarBuilder().HardLink("f", "d/" + new string('n', 256)).End().ToArray()
+                },
+                {
+                    "what a whiteout removes",
+                    new TarBuilder().Whiteout("d/" + new string('n', 255)).End().ToArray(),
+                    new TarBuilder().Whiteout("d/" + new string('n', 256)).End().ToArray()
+                },
+                {
+                    "an extended attribute",
+                    new TarBuilder().Xattr("user.a", new byte[usual.MaximumXattr]).File("f").End().ToArray(),
+                    new TarBuilder().Xattr("user.a", new byte[usual.MaximumXattr + 1]).File("f").End().ToArray()
+                },
+                {
+                    "the name of an extended attribute",
+                    new TarBuilder().Xattr("user." + new string('a', 250), "v").File("f").End().ToArray(),
+                    new TarBuilder().Xattr("user." + new string('a', 251), "v").File("f").End().ToArray()
+                },
+                {
+                    "all extended attributes of a member",
+                    Global(17).Xattr("user.a", new byte[1_000]).File("f").End().ToArray(),
+                    Global(17).Xattr("user.a", new byte[30_000]).File("f").End().ToArray()
                 },
                 {
                     "a symbolic link's target",
@@ -224,6 +254,21 @@ public class LimitTests
         }).Reason));
 
         Assert.True(used < Bounded, $"{used}");
+    }
+
+    // Of components that any file system holds.
+    private static Bytes Name(int length) => string.Concat(Enumerable.Repeat(new string('n', 127) + "/", (length / 128) + 1))[..length];
+
+    // Attributes for all members, in headers of their own: together more than one header may have.
+    private static TarBuilder Global(int count)
+    {
+        TarBuilder builder = new();
+        for (int i = 0; i < count; i++)
+        {
+            builder.Global($"SCHILY.xattr.user.{i}", new byte[60_000]);
+        }
+
+        return builder;
     }
 
     private static TarBuilder Xattrs(TarBuilder builder, int count)
