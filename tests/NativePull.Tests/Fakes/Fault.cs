@@ -62,8 +62,8 @@ internal sealed record Fault
     private readonly TaskCompletionSource reached = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly TaskCompletionSource released = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
-    /// <summary>Ends when the server has stalled.</summary>
-    internal Task Reached => reached.Task;
+    /// <summary>Ends when the server has stalled; fails after two minutes, for a client that died on the way never gets there.</summary>
+    internal Task Reached => reached.Task.WaitAsync(TimeSpan.FromMinutes(2));
 
     internal void Release() => released.TrySetResult();
 
