@@ -49,6 +49,7 @@ need_packages "other programs that must agree with NativePull" skopeo umoci dock
   mmdebstrap openssl nginx-light busybox-static apache2-utils sqlite3 xz-utils time bsdutils strace util-linux tar zstd procps \
   fuse-overlayfs exfat-fuse exfatprogs e2fsprogs shellcheck
 want_packages "another reader of override_stat" containers-storage
+want_packages "file systems to extract to" xfsprogs btrfs-progs
 image=$PWD/artifacts/test-image
 mkfs_erofs=
 if [ "$(id -u)" = 0 ]; then

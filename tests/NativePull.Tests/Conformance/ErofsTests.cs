@@ -1,5 +1,4 @@
 using NativePull.Tests.EndToEnd;
-using NativePull.Tests.Fakes;
 
 namespace NativePull.Tests.Conformance;
 
@@ -12,8 +11,6 @@ public sealed class ErofsTests(WitnessFixture fixture)
 {
     // Before 1.9 it reads -86400.25 as a quarter after second -86400.
     private const string FractionBefore1970 = "old";
-
-    private static CancellationToken Token => TestContext.Current.CancellationToken;
 
     [Fact]
     public async Task The_archive_of_the_real_image_becomes_a_file_system_with_the_tree_of_the_image()
@@ -32,7 +29,7 @@ public sealed class ErofsTests(WitnessFixture fixture)
     {
         string mkfs = await MakerAsync();
         using TemporaryDirectory work = new();
-        await AwkwardLayoutAsync(work);
+        await AwkwardTree.LayoutAsync(work);
         (await Binary.RunAsync("extract", $"oci:{work["layout"]}", "-q", "--rootfs", work["rootfs"])).Expect(0);
 
         await MakeAsync(mkfs, work["image"], $"'{Binary.File}' extract 'oci:{work["layout"]}' --tar - -q");
@@ -48,7 +45,7 @@ public sealed class ErofsTests(WitnessFixture fixture)
     {
         Assert.SkipUnless(Environment.IsPrivilegedProcess, "devices, and becoming somebody else, need root");
         using TemporaryDirectory work = new();
-        await AwkwardLayoutAsync(work);
+        await AwkwardTree.LayoutAsync(work);
         string script = $"""
             cd '{work.Path}'; chmod 755 .; cp '{Binary.File}' np; chmod -R a+rX layout
             ./np extract oci:layout -q --tar first
@@ -61,20 +58,6 @@ public sealed class ErofsTests(WitnessFixture fixture)
         (await Binary.ProgramAsync("bash", "-euc", script)).Expect(0);
 
         Assert.True(new FileInfo(work["first"]).Length > 100_000);
-    }
-
-    // Two layers; the upper puts a file into a directory that has attributes, after the archive has gone on elsewhere.
-    private static async Task AwkwardLayoutAsync(TemporaryDirectory work)
-    {
-        Assert.SkipUnless(Environment.IsPrivilegedProcess, "owners, devices and attributes need root");
-        Directory.CreateDirectory(work["tree"]);
-        AwkwardTree.Run(work["tree"], AwkwardTree.Plain + AwkwardTree.Special + AwkwardTree.Long + AwkwardTree.Sparse + AwkwardTree.Attributes + AwkwardTree.Times + """
-            setfattr -h -n trusted.link -v l link; setfattr -n trusted.fifo -v f pipe
-            touch -d @1234567890.12 pipe; touch -d @1234567890.000000001 none; touch -d @-86400 suid
-            """);
-        AwkwardTree.Run(work.Path, "tar -C tree --create --format=posix --numeric-owner --xattrs --xattrs-include='*' --file=lower.tar . && rm -r tree");
-        byte[] upper = new TarBuilder().File("tmp/later", "x").File("dir/added", "x").End().ToArray();
-        LayoutDirectory.Write(work["layout"], "1", [await File.ReadAllBytesAsync(work["lower.tar"], Token), upper]);
     }
 
     private static Task MakeAsync(string mkfs, string image, string archive) =>
