@@ -83,7 +83,9 @@ internal sealed class Outputs(OutputOptions options, Digest image, IReadOnlyList
         }
 
         tar = path == OutputOptions.Stdout ? OutputFile.Stdout() : OutputFile.Begin(path, options.Sync);
-        await Blocking.OnOwnThread(() => Flatten(tar, token), token);
+        Task writing = Blocking.OnOwnThread(() => Flatten(tar, token), token);
+        // the reader of a pipe may never read on: then the thread stays behind in its write, and the staging goes without it
+        await (tar.IsStream ? writing.WaitAsync(token) : writing);
     }
 
     /// <summary>Makes visible what was made; then what it replaced is removed, which may take long and may fail.</summary>

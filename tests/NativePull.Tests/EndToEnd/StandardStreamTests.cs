@@ -1,3 +1,5 @@
+using System.Diagnostics;
+using System.Globalization;
 using NativePull.Tests.Fakes;
 
 namespace NativePull.Tests.EndToEnd;
@@ -62,6 +64,21 @@ public sealed class StandardStreamTests
 
         Assert.Equal(await File.ReadAllBytesAsync(work["expected"], Token), await File.ReadAllBytesAsync(work["got"], Token));
         Assert.Equal(["expected", "got", "image.tar", "s"], work.Names);
+    }
+
+    [Fact]
+    public async Task A_reader_that_reads_no_further_keeps_no_signal_from_taking_the_staging_away()
+    {
+        using TemporaryDirectory work = await LayoutAsync();
+        using Process process = Binary.Start(null, Binary.File, ["extract", $"oci:{work["s"]}", "-q", "--tar", "-", "--rootfs", work["r"]]);
+        Assert.NotEqual(-1, process.StandardOutput.BaseStream.ReadByte());
+        Assert.Equal([".r.nativepull", "s"], work.Names);
+
+        (await Binary.ProgramAsync("kill", "-TERM", process.Id.ToString(CultureInfo.InvariantCulture))).Expect(0);
+        await process.WaitForExitAsync(Token);
+
+        Assert.Equal(143, process.ExitCode);
+        Assert.Equal(["s"], work.Names);
     }
 
     [Theory]
