@@ -82,10 +82,16 @@ internal sealed class Outputs(OutputOptions options, Digest image, IReadOnlyList
             return;
         }
 
-        tar = path == OutputOptions.Stdout ? OutputFile.Stdout() : OutputFile.Begin(path, options.Sync);
-        Task writing = Blocking.OnOwnThread(() => Flatten(tar, token), token);
-        // the reader of a pipe may never read on: then the thread stays behind in its write, and the staging goes without it
-        await (tar.IsStream ? writing.WaitAsync(token) : writing);
+        bool isStream = path == OutputOptions.Stdout || Destination.IsStream(path);
+        Task writing = Blocking.OnOwnThread(
+            () =>
+            {
+                tar = path == OutputOptions.Stdout ? OutputFile.Stdout() : OutputFile.Begin(path, options.Sync);
+                Flatten(tar, token);
+            },
+            token);
+        // whoever reads a pipe may never come, or never read on: then the thread stays behind, and the staging goes without it
+        await (isStream ? writing.WaitAsync(token) : writing);
     }
 
     /// <summary>Makes visible what was made; then what it replaced is removed, which may take long and may fail.</summary>

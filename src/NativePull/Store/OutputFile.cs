@@ -34,9 +34,6 @@ internal sealed class OutputFile : Stream
 
     public override long Position { get => written; set => throw new NotSupportedException(); }
 
-    /// <summary>Whether a write may take as long as somebody who reads wants.</summary>
-    internal bool IsStream => temporary is null;
-
     /// <summary>What is there already, as it comes: nothing is renamed.</summary>
     internal static OutputFile Stdout() => new(Libc.DuplicateStandard(1), null, "stdout", sync: false);
 

@@ -81,6 +81,24 @@ public sealed class StandardStreamTests
         Assert.Equal(["s"], work.Names);
     }
 
+    [Fact]
+    public async Task A_pipe_that_nobody_opens_does_not_either()
+    {
+        using TemporaryDirectory work = await LayoutAsync();
+        (await Binary.ProgramAsync("mkfifo", work["pipe"])).Expect(0);
+        using Process process = Binary.Start(null, Binary.File, ["extract", $"oci:{work["s"]}", "--tar", work["pipe"], "--rootfs", work["r"]]);
+        // told when the tree is made; then the archive is all that is left to do
+        string? line = await process.StandardError.ReadLineAsync(Token);
+        Assert.Contains("extracted (rootfs)", line, StringComparison.Ordinal);
+        Assert.Equal([".r.nativepull", "pipe", "s"], work.Names);
+
+        (await Binary.ProgramAsync("kill", "-TERM", process.Id.ToString(CultureInfo.InvariantCulture))).Expect(0);
+        await process.WaitForExitAsync(Token);
+
+        Assert.Equal(143, process.ExitCode);
+        Assert.Equal(["pipe", "s"], work.Names);
+    }
+
     [Theory]
     [InlineData("blocking")]
     [InlineData("non-blocking")]
