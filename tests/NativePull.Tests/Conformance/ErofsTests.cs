@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.RegularExpressions;
 using NativePull.Tests.EndToEnd;
 
@@ -48,17 +49,17 @@ public sealed class ErofsTests(WitnessFixture fixture)
         using TemporaryDirectory work = new();
         await AwkwardTree.LayoutAsync(work);
         string script = $"""
-            cd '{work.Path}'; chmod 755 .; cp '{Binary.File}' np; chmod -R a+rX layout
+            mount -t tmpfs -o mode=0777 none /mnt; cp -r '{work["layout"]}' /mnt/layout; cp '{Binary.File}' /mnt/np; cd /mnt; chmod -R a+rX layout
             ./np extract oci:layout -q --tar first
             ./np extract oci:layout -q --tar second
             (umask 0077; TZ=Asia/Tokyo LC_ALL=C ./np extract oci:layout -q --tar - --ownership squash --xattrs drop --devices fail --whiteouts overlay-user >third)
             setpriv --reuid 65534 --regid 65534 --clear-groups ./np extract oci:layout -q --tar - >fourth
-            cmp first second; cmp first third; cmp first fourth
+            cmp first second; cmp first third; cmp first fourth; stat -c %s first
             """;
 
-        (await Binary.ProgramAsync("bash", "-euc", script)).Expect(0);
+        BinaryResult result = await Binary.ProgramAsync("unshare", "--mount", "bash", "-euc", script);
 
-        Assert.True(new FileInfo(work["first"]).Length > 100_000);
+        Assert.True(int.Parse(result.Expect(0).Out.Split('\n')[^2], CultureInfo.InvariantCulture) > 100_000, result.Out);
     }
 
     private static Task MakeAsync(string mkfs, string image, string archive) =>

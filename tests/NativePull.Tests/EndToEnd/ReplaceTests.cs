@@ -68,15 +68,15 @@ public sealed class ReplaceTests
         using TemporaryDirectory work = new();
         LayoutDirectory.Write(work["image"], "1", [new TarBuilder().File("new").End().ToArray()]);
         string script = """
-            cd "$1"; chmod 755 .; chmod -R a+rX image; cp "$2" np
+            mount -t tmpfs -o mode=0755 none /mnt; cp -r "$1" "$2" /mnt; cd /mnt; chmod -R a+rX image
             mkdir -p d/r/foreign; touch d/r/foreign/x; chown 65534 d d/r; cd d
-            run() { setpriv --reuid 65534 --regid 65534 --clear-groups ../np extract oci:../image -q --platform linux/amd64 --rootfs r --layers l --tar x --replace; }
+            run() { setpriv --reuid 65534 --regid 65534 --clear-groups ../nativepull extract oci:../image -q --platform linux/amd64 --rootfs r --layers l --tar x --replace; }
             run; echo $?; ls -A . r
             run; echo $?
             rm -r .r.nativepull; run >/dev/null; echo $?; ls -A
             """;
 
-        BinaryResult result = await Binary.ProgramAsync("bash", "-c", script, "bash", work.Path, Binary.File);
+        BinaryResult result = await Binary.ProgramAsync("unshare", "--mount", "bash", "-c", script, "bash", work["image"], Binary.File);
 
         string[] errors = result.Expect(0).Error.TrimEnd('\n').Split('\n');
         Assert.Equal("8\n.:\n.r.nativepull\nl\nr\nx\n\nr:\nnew\n8\n0\nl\nr\nx\n", result.Out);
