@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text;
 using Microsoft.Win32.SafeHandles;
+using NativePull.Native;
 
 namespace NativePull.Cli;
 
@@ -12,17 +13,21 @@ internal static class Output
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(1);
 
+    // Not Console's streams, which share one lock: a write to standard error that its reader holds up would hold up the result too.
+    private static readonly SafeFileHandle StandardOutput = new(1, ownsHandle: false);
+    private static readonly SafeFileHandle StandardError = new(2, ownsHandle: false);
+
     private static readonly UTF8Encoding Utf8 = new(encoderShouldEmitUTF8Identifier: false);
 
     internal static void Result(string line) => Result(Utf8.GetBytes(line + "\n"));
 
-    internal static void Result(ReadOnlySpan<byte> bytes) => Write(Console.OpenStandardOutput(), bytes);
+    internal static void Result(ReadOnlySpan<byte> bytes) => Write(StandardOutput, bytes);
 
     /// <summary>One line on standard error. A pipe that is full and never read must not keep the program from ending.</summary>
     internal static void Error(string line)
     {
         byte[] bytes = Utf8.GetBytes($"nativepull: {Printable(line)}\n");
-        Thread writer = new(() => Write(StandardError(), bytes)) { IsBackground = true, Name = "error" };
+        Thread writer = new(() => Write(StandardError, bytes)) { IsBackground = true, Name = "error" };
         writer.Start();
         writer.Join(Patience);
     }
@@ -30,7 +35,7 @@ internal static class Output
     /// <summary>Something worth telling that is neither result nor failure.</summary>
     internal static void Note(string line) => Error(line);
 
-    internal static void Raw(ReadOnlySpan<byte> bytesForError) => Write(StandardError(), bytesForError);
+    internal static void Raw(ReadOnlySpan<byte> bytesForError) => Write(StandardError, bytesForError);
 
     internal static byte[] Encode(string text) => Utf8.GetBytes(text);
 
@@ -57,31 +62,6 @@ internal static class Output
     private static bool IsUnsafe(char c) =>
         char.IsControl(c) || char.GetUnicodeCategory(c) is UnicodeCategory.Format or UnicodeCategory.LineSeparator or UnicodeCategory.ParagraphSeparator;
 
-    // The streams of Console share one lock: a write to standard error that its reader holds up would hold up the result on standard output too.
-    // What can block is no file that one can seek in; such a file stays with Console, which keeps the position that other writers share.
-    private static Stream StandardError()
-    {
-        try
-        {
-            FileStream direct = new(new SafeFileHandle(2, ownsHandle: false), FileAccess.Write, 0);
-            return direct.CanSeek ? Console.OpenStandardError() : direct;
-        }
-        catch (Exception closed) when (closed is IOException or ArgumentException or UnauthorizedAccessException)
-        {
-            return Console.OpenStandardError();
-        }
-    }
-
-    private static void Write(Stream stream, ReadOnlySpan<byte> bytes)
-    {
-        try
-        {
-            stream.Write(bytes);
-            stream.Flush();
-        }
-        catch (IOException)
-        {
-            // a reader that went away or has no room: its loss, and not a reason to fail the pull
-        }
-    }
+    // A reader that went away or has no room: its loss, and not a reason to fail the pull.
+    private static void Write(SafeFileHandle stream, ReadOnlySpan<byte> bytes) => _ = Libc.WriteAll(stream, bytes);
 }

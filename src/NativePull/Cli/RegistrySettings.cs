@@ -96,7 +96,11 @@ internal sealed class RegistrySettings(ParseResult parsed, Options options, IPro
             : null;
 
     /// <summary>All of stdin, without the line's end.</summary>
-    internal static string PasswordFromStdin() => Console.In.ReadToEnd().TrimEnd('\r', '\n');
+    internal static string PasswordFromStdin()
+    {
+        using StreamReader reader = new(new StandardInput());
+        return reader.ReadToEnd().TrimEnd('\r', '\n');
+    }
 
     private static string ReadToken(string file)
     {

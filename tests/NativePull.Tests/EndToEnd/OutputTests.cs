@@ -105,6 +105,8 @@ public sealed class OutputTests
         { "an empty directory", 0, "", "mkdir r; $1 pull $2 --store s --rootfs r/ && test -f r/f" },
         { "a device", 0, "", "$1 pull $2 --store s --tar /dev/null && test -c /dev/null" },
         { "a full device", 8, "No space", "$1 pull $2 --store s --tar /dev/full" },
+        { "a full device on stdout", 8, "write stdout: No space", "$1 pull $2 --store s --tar - >/dev/full" },
+        { "layers not empty", 8, "--replace", "mkdir -p l/x; $1 pull $2 --store s --layers l; code=$?; ls l | grep -x x && exit $code" },
     };
 
     [Theory]
