@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using NativePull.Cli;
 using NativePull.Tests.Fakes;
 
 namespace NativePull.Tests.EndToEnd;
@@ -30,7 +31,7 @@ public sealed class OutputTests
         TreeListing rootfs = TreeListing.Of(work["r"]);
         TreeListing.AssertSame(rootfs, await UnpackAsync(work, work["x.tar"]));
         Directory.CreateDirectory(work["m"]);
-        (await Binary.ProgramAsync("mount", "-t", "overlay", "overlay", "-o", $"ro,lowerdir={layers[1]}:{layers[0]}", work["m"])).Expect(0);
+        (await Binary.ProgramAsync("mount", "-t", "overlay", "overlay", "-o", "ro," + OverlayOptions.Lower(layers, Environment.OSVersion.Version), work["m"])).Expect(0);
         try
         {
             Assert.Equal("two", await File.ReadAllTextAsync(work["m/bin/tool"], Token));
