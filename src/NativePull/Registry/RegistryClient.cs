@@ -110,18 +110,25 @@ internal sealed class RegistryClient(string registry, RegistryOptions options, I
 
     /// <summary>Asks nothing before the first read.</summary>
     /// <param name="offset">Bytes, 0 to the blob's size.</param>
-    internal BlobReader OpenBlob(string repository, Descriptor blob, long offset)
+    /// <param name="giveWay">As <see cref="Attempts.GiveWay"/>.</param>
+    internal BlobReader OpenBlob(
+        string repository, Descriptor blob, long offset, Func<RegistryException, CancellationToken, Task<bool>>? giveWay = null)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(offset);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(offset, blob.Size);
-        return new BlobReader(transport, repository, blob, offset, null, new Attempts(What(repository, blob), options, retries));
+        return new BlobReader(transport, repository, blob, offset, null, new Attempts(What(repository, blob), options, retries) { GiveWay = giveWay });
     }
 
     /// <summary>A stretch of a blob of which others read the rest; it gives up where it is not given just that (<see cref="BlobReader.IsRefused"/>).</summary>
-    /// <param name="isExtra">Others can do its work: it is quick to give up, and a registry that is asked for too much is left alone.</param>
-    internal BlobReader OpenRange(string repository, Descriptor blob, long offset, long end, bool isExtra)
+    /// <param name="giveWay">As <see cref="Attempts.GiveWay"/>.</param>
+    internal BlobReader OpenRange(
+        string repository, Descriptor blob, long offset, long end, Func<RegistryException, CancellationToken, Task<bool>>? giveWay = null) =>
+        new(transport, repository, blob, offset, end, new Attempts(What(repository, blob), options, retries) { GiveWay = giveWay });
+
+    /// <summary>The same where others can do its work: it is quick to give up, and a registry that is asked for too much is left alone.</summary>
+    internal BlobReader OpenExtraRange(string repository, Descriptor blob, long offset, long end)
     {
-        RegistryOptions patience = isExtra ? options with { Retry = options.Retry with { Tries = 2, MaximumRetryAfter = TimeSpan.FromSeconds(1) } } : options;
+        RegistryOptions patience = options with { Retry = options.Retry with { Tries = 2, MaximumRetryAfter = TimeSpan.FromSeconds(1) } };
         return new BlobReader(transport, repository, blob, offset, end, new Attempts(What(repository, blob), patience, retries));
     }
 

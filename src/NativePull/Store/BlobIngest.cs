@@ -62,6 +62,9 @@ internal sealed partial class BlobIngest : IDisposable
         Advance(offset + bytes.Length);
     }
 
+    /// <summary>Shows those who wait for the part that its holder lives, though nothing is written.</summary>
+    internal void Touch() => File.SetLastWriteTimeUtc(part, options.Clock.GetUtcNow().UtcDateTime);
+
     /// <summary>Throws away what is held; followers are told to begin again.</summary>
     internal void Restart()
     {
