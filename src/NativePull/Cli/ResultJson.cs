@@ -104,7 +104,7 @@ internal sealed record ImageDocument(
         image.Platform.ToString(),
         image.Config.Descriptor.Digest.ToString(),
         image.TotalBytes,
-        image.NoImage is null ? OciJson.ParseConfig(image.Config.Content).Created : null,
+        image.NoImage is null ? OciJson.ParseConfig(image.Config.Content, image.Reference.ToString()).Created : null,
         pulledAt?.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", System.Globalization.CultureInfo.InvariantCulture),
         [.. image.Layers.Select(layer => new LayerDocument(
             layer.Blob.Digest.ToString(),

@@ -1,4 +1,4 @@
-using System.Text.Json;
+using NativePull.Oci;
 
 namespace NativePull.Registry;
 
@@ -10,17 +10,8 @@ internal static class TagPage
     /// <exception cref="PullException">Malformed.</exception>
     internal static IReadOnlyList<string> Tags(byte[] content, string what)
     {
-        TagsDocument? document;
-        try
-        {
-            document = JsonSerializer.Deserialize(content, RegistryJsonContext.Default.TagsDocument);
-        }
-        catch (JsonException malformed)
-        {
-            throw new PullException(PullError.Malformed, $"{what}: the tag list is malformed JSON", malformed);
-        }
-
-        string?[] tags = document?.Tags ?? []; // null: what Go makes of an empty list
+        TagsDocument document = JsonFault.Read(content, RegistryJsonContext.Default.TagsDocument, $"{what}: tag list");
+        string?[] tags = document.Tags ?? []; // null: what Go makes of an empty list
         if (tags.Any(tag => tag is null or "" || tag.Length > MaximumTag || tag.Any(c => c is <= ' ' or > '~')))
         {
             throw new PullException(PullError.Malformed, $"{what}: the tag list names something that is no tag");
