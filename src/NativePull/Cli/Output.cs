@@ -10,6 +10,8 @@ namespace NativePull.Cli;
 /// </summary>
 internal static class Output
 {
+    private const int BrokenPipe = 32; // EPIPE, errno-base.h
+
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(1);
 
     private static readonly UTF8Encoding Utf8 = new(encoderShouldEmitUTF8Identifier: false);
@@ -17,6 +19,28 @@ internal static class Output
     internal static void Result(string line) => Result(Utf8.GetBytes(line + "\n"));
 
     internal static void Result(ReadOnlySpan<byte> bytes) => Write(Console.OpenStandardOutput(), bytes);
+
+    /// <summary>A piece of a long result.</summary>
+    /// <returns>False: whoever read it went away.</returns>
+    /// <exception cref="PullException">NoSpace or Machine: it cannot be written, so that the result would be a part of itself.</exception>
+    internal static bool TryStream(ReadOnlySpan<byte> bytes)
+    {
+        try
+        {
+            // of Console a reader that went away cannot be learnt
+            Direct(1, Console.OpenStandardOutput).Write(bytes);
+            return true;
+        }
+        catch (IOException gone) when (gone.HResult == BrokenPipe)
+        {
+            return false;
+        }
+        catch (IOException failure)
+        {
+            PullException explained = ExitCode.Explain(failure, null);
+            throw new PullException(explained.Reason, $"standard output: {explained.Message}");
+        }
+    }
 
     /// <summary>One line on standard error. A pipe that is full and never read must not keep the program from ending.</summary>
     internal static void Error(string line)
@@ -59,16 +83,18 @@ internal static class Output
 
     // The streams of Console share one lock: a write to standard error that its reader holds up would hold up the result on standard output too.
     // What can block is no file that one can seek in; such a file stays with Console, which keeps the position that other writers share.
-    private static Stream StandardError()
+    private static Stream StandardError() => Direct(2, Console.OpenStandardError);
+
+    private static Stream Direct(int descriptor, Func<Stream> console)
     {
         try
         {
-            FileStream direct = new(new SafeFileHandle(2, ownsHandle: false), FileAccess.Write, 0);
-            return direct.CanSeek ? Console.OpenStandardError() : direct;
+            FileStream direct = new(new SafeFileHandle(descriptor, ownsHandle: false), FileAccess.Write, 0);
+            return direct.CanSeek ? console() : direct;
         }
         catch (Exception closed) when (closed is IOException or ArgumentException or UnauthorizedAccessException)
         {
-            return Console.OpenStandardError();
+            return console();
         }
     }
 

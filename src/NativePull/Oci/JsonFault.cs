@@ -118,7 +118,8 @@ internal static class JsonFault
         return member.Length > MaximumPath ? member[..MaximumPath] + "…" : member;
     }
 
-    private static string NameOf(JsonTokenType token) => token switch
+    /// <summary>As messages call it.</summary>
+    internal static string NameOf(JsonTokenType token) => token switch
     {
         JsonTokenType.StartObject or JsonTokenType.EndObject => "object",
         JsonTokenType.StartArray or JsonTokenType.EndArray => "list",

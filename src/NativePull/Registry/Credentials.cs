@@ -126,6 +126,5 @@ internal sealed record TokenDocument(
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, PropertyNameCaseInsensitive = true)]
 [JsonSerializable(typeof(AuthFileDocument))]
 [JsonSerializable(typeof(HelperDocument))]
-[JsonSerializable(typeof(TagsDocument))]
 [JsonSerializable(typeof(TokenDocument))]
 internal sealed partial class RegistryJsonContext : JsonSerializerContext;
