@@ -43,12 +43,13 @@ internal static class Output
     }
 
     /// <summary>One line on standard error. A pipe that is full and never read must not keep the program from ending.</summary>
-    internal static void Error(string line)
+    /// <param name="patience">How long it is waited for then; null: a second.</param>
+    internal static void Error(string line, TimeSpan? patience = null)
     {
         byte[] bytes = Utf8.GetBytes($"nativepull: {Printable(line)}\n");
         Thread writer = new(() => Write(StandardError(), bytes)) { IsBackground = true, Name = "error" };
         writer.Start();
-        writer.Join(Patience);
+        writer.Join(patience ?? Patience);
     }
 
     /// <summary>Something worth telling that is neither result nor failure.</summary>
