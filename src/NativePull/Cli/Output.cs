@@ -11,6 +11,8 @@ namespace NativePull.Cli;
 /// </summary>
 internal static class Output
 {
+    private const int BrokenPipe = 32; // EPIPE, errno-base.h
+
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(1);
 
     // Not Console's streams, which share one lock: a write to standard error that its reader holds up would hold up the result too.
@@ -23,13 +25,29 @@ internal static class Output
 
     internal static void Result(ReadOnlySpan<byte> bytes) => Write(StandardOutput, bytes);
 
+    /// <summary>A piece of a long result.</summary>
+    /// <returns>False: whoever read it went away.</returns>
+    /// <exception cref="PullException">NoSpace or Machine: it cannot be written, so that the result would be a part of itself.</exception>
+    internal static bool TryStream(ReadOnlySpan<byte> bytes)
+    {
+        int errno = Libc.WriteAll(StandardOutput, bytes);
+        if (errno is not (0 or BrokenPipe))
+        {
+            PullException explained = ExitCode.Explain(new LinuxException("write", "standard output", errno), null);
+            throw new PullException(explained.Reason, explained.Message);
+        }
+
+        return errno == 0;
+    }
+
     /// <summary>One line on standard error. A pipe that is full and never read must not keep the program from ending.</summary>
-    internal static void Error(string line)
+    /// <param name="patience">How long it is waited for then; null: a second.</param>
+    internal static void Error(string line, TimeSpan? patience = null)
     {
         byte[] bytes = Utf8.GetBytes($"nativepull: {Printable(line)}\n");
         Thread writer = new(() => Write(StandardError, bytes)) { IsBackground = true, Name = "error" };
         writer.Start();
-        writer.Join(Patience);
+        writer.Join(patience ?? Patience);
     }
 
     /// <summary>Something worth telling that is neither result nor failure.</summary>

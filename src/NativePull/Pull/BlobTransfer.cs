@@ -27,6 +27,11 @@ internal sealed class BlobTransfer(
     private volatile bool noRanges;
     private bool sendsWhole;
 
+    /// <summary>
+    /// Asked when the first connection is refused; true: it has given way to others, and may try again. Null: there are no others.
+    /// </summary>
+    internal Func<RegistryException, CancellationToken, Task<bool>>? GiveWay { get; init; }
+
     /// <summary>Bytes came in more than one piece at a time: should the digest differ, it may be the ranges.</summary>
     internal bool UsedLanes { get; private set; }
 
@@ -42,7 +47,7 @@ internal sealed class BlobTransfer(
             }
             else if (ingest.Offset < blob.Size)
             {
-                main.Reader = registry.OpenBlob(repository, blob, ingest.Offset);
+                main.Reader = registry.OpenBlob(repository, blob, ingest.Offset, GiveWay);
                 if (!await AppendAsync(main.Reader, token))
                 {
                     await ingest.AllowRangesAsync(token);
@@ -170,7 +175,9 @@ internal sealed class BlobTransfer(
         }
 
         lane.IsStretch = true;
-        lane.Reader ??= registry.OpenRange(repository, blob, lane.Position, lane.End, isExtra);
+        lane.Reader ??= isExtra
+            ? registry.OpenExtraRange(repository, blob, lane.Position, lane.End)
+            : registry.OpenRange(repository, blob, lane.Position, lane.End, GiveWay);
         try
         {
             return await lane.Reader.ReadAsync(buffer, token);
@@ -209,14 +216,14 @@ internal sealed class BlobTransfer(
         {
             await WriteAsync(lane, isExtra: true, token);
         }
-        catch (RegistryException)
+        catch (RegistryException failure)
         {
-            budget.Failed();
+            budget.Failed(isRefused: failure.Reason is PullError.RateLimited or PullError.Unavailable or PullError.Stalled);
         }
         finally
         {
             await lane.CloseAsync();
-            budget.Leave();
+            budget.LeaveExtra();
             lock (gate)
             {
                 lanes--;
@@ -264,7 +271,7 @@ internal sealed class BlobTransfer(
         }
 
         plan.Restart(main, next);
-        main.Reader = registry.OpenBlob(repository, blob, next.Start);
+        main.Reader = registry.OpenBlob(repository, blob, next.Start, GiveWay);
         return true;
     }
 }

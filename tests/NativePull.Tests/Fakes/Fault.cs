@@ -29,7 +29,7 @@ internal sealed record Fault
     /// <summary>The connection is closed after so many bytes of the body.</summary>
     internal long? CutAfter { get; init; }
 
-    /// <summary>With a reset instead of an orderly end.</summary>
+    /// <summary>With a reset instead of an orderly end; with <see cref="CutAfter"/> or <see cref="NoAnswer"/>.</summary>
     internal bool Reset { get; init; }
 
     /// <summary>After so many bytes of the body (−1: before the headers) nothing comes until <see cref="Release"/> is called.</summary>
