@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What several connections for one blob bring where each is limited, and cost where they are not: one JSON line a network, with the
+# What several connections bring where each is limited, for one blob or many, and cost where they are not: one JSON line a network, with the
 # seconds of every run over one connection and as nativepull chooses, and the ratio of their medians (above 1: several are faster).
 # usage: scripts/bench-lanes.sh [RUNS [NETWORK]]      RUNS of each, interleaved, 5 if not given; NETWORK: those alone whose name holds this
 set -euo pipefail

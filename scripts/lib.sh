@@ -21,6 +21,16 @@ need_packages() {
   run_quietly "${as_root[@]}" apt-get -o DPkg::Lock::Timeout=900 install -y --no-install-recommends "${missing[@]}"
 }
 
+# want_packages WHY PACKAGE... : the same for those that this distribution carries; tests of the others are skipped
+want_packages() {
+  local why=$1 carried=() p
+  shift
+  for p in "$@"; do
+    if apt-cache show "$p" >/dev/null 2>&1; then carried+=("$p"); else say "this distribution has no $p ($why)"; fi
+  done
+  [ ${#carried[@]} = 0 ] || need_packages "$why" "${carried[@]}"
+}
+
 # The .NET SDK, from the distribution where it is carried; elsewhere one sentence that says what to run.
 need_dotnet() {
   export DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1

@@ -48,8 +48,12 @@ scripts/build.sh
 need_packages "other programs that must agree with NativePull" skopeo umoci docker-registry libarchive-tools python3 attr libcap2-bin \
   mmdebstrap openssl nginx-light busybox-static apache2-utils sqlite3 xz-utils time bsdutils strace util-linux tar zstd procps \
   fuse-overlayfs exfat-fuse exfatprogs e2fsprogs shellcheck
+want_packages "another reader of override_stat" containers-storage
+want_packages "file systems to extract to" xfsprogs btrfs-progs
 image=$PWD/artifacts/test-image
+mkfs_erofs=
 if [ "$(id -u)" = 0 ]; then
+  mkfs_erofs=$(scripts/mkfs-erofs.sh artifacts/erofs) || say "no mkfs.erofs reads archives here, its tests are skipped"
   # without it the rest is still worth running, but is no success
   scripts/make-image.sh "$image" || { trouble=1; image=; }
 elif [ ! -f "$image/index.json" ]; then
@@ -63,6 +67,7 @@ run_quietly dotnet build NativePull.sln -c Release --nologo -v q
 scratch=$(scratch_dir 2048)
 export TMPDIR=$scratch NATIVEPULL_BINARY=$PWD/artifacts/linux-x64/nativepull NATIVEPULL_SCRIPTS=$PWD/scripts
 [ -z "$image" ] || export NATIVEPULL_TEST_IMAGE=$image
+[ -z "$mkfs_erofs" ] || export NATIVEPULL_MKFS_EROFS=$mkfs_erofs
 say "running the tests"
 set +e
 "$tests" -noColor -noLogo -noAutoReporters "$@" </dev/null >"$log" 2>&1

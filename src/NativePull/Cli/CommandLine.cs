@@ -82,7 +82,7 @@ internal static class CommandLine
     private static Command Layers(Options options)
     {
         Argument<string> reference = new("REF") { Description = "An image in the store, pulled with --extract" };
-        Option<bool> overlay = new("--overlay") { Description = "Print one lowerdir= string for mount -t overlay" };
+        Option<bool> overlay = new("--overlay") { Description = "Print the lowerdir options for mount -t overlay" };
         Command command = new("layers", "Print the extracted layer directories, bottom to top") { reference, overlay };
         Add(command, [options.Platform], options.Common, options.Extraction);
         command.SetAction((parsed, _) => StoreCommands.LayersAsync(parsed, options, parsed.GetValue(reference)!, parsed.GetValue(overlay)));

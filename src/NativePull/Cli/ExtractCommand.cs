@@ -27,7 +27,8 @@ internal static class ExtractCommand
             OutputArguments.CheckApart(outputs, ("the source", Destination.Resolve(source.Path)));
         }
 
-        SourceExtractor extractor = new(Console.OpenStandardInput(), () => SpoolPathAsync(session, outputs), session.Reporter, TimeProvider.System);
+        using StandardInput stdin = new();
+        SourceExtractor extractor = new(stdin, () => SpoolPathAsync(session, outputs), session.Reporter, TimeProvider.System);
         PullResult result = await extractor.ExtractAsync(source, outputs, session.Platform, session.PlatformIsExplicit, session.Token);
         OutputArguments.Tell(session, result, outputs);
     }

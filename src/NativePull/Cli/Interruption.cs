@@ -29,6 +29,9 @@ internal sealed class Interruption : IDisposable
 
     internal CancellationToken Token => source.Token;
 
+    /// <summary>Called where cancellation has not ended the process in time; what it does may take a moment and no more.</summary>
+    internal Action? OutOfTime { get; set; }
+
     /// <summary>Which signal came; null while none has.</summary>
     internal PullError? Reason { get; private set; }
 
@@ -52,7 +55,13 @@ internal sealed class Interruption : IDisposable
             Environment.Exit(code);
         }
 
-        impatience = new Timer(_ => Environment.Exit(code), null, Patience, Timeout.InfiniteTimeSpan);
+        impatience = new Timer(_ => EndAtOnce(code), null, Patience, Timeout.InfiniteTimeSpan);
         source.Cancel();
+    }
+
+    private void EndAtOnce(int code)
+    {
+        OutOfTime?.Invoke();
+        Environment.Exit(code);
     }
 }

@@ -13,7 +13,7 @@ internal static class LoginCommand
         Argument<string> registry = new("REGISTRY") { Description = "HOST[:PORT], or HOST[:PORT]/PATH for a part of it" };
         Command command = new("login", "Try credentials at a registry and keep them in an auth file") { registry };
         Array.ForEach([.. options.Common, .. options.Network], command.Add);
-        command.SetAction((parsed, _) => Session.RunAsync(parsed, options, session => LoginAsync(parsed, options, session, parsed.GetValue(registry)!)));
+        command.SetAction((parsed, _) => Session.RunAsync(parsed, options, parsed.GetValue(registry), session => LoginAsync(parsed, options, session, parsed.GetValue(registry)!)));
         return command;
     }
 
@@ -22,7 +22,7 @@ internal static class LoginCommand
         Argument<string> registry = new("REGISTRY") { Description = "As for login" };
         Command command = new("logout", "Remove the credentials of a registry from the auth files") { registry };
         Array.ForEach([.. options.Common, options.AuthFile], command.Add);
-        command.SetAction((parsed, _) => Session.RunAsync(parsed, options, session =>
+        command.SetAction((parsed, _) => Session.RunAsync(parsed, options, parsed.GetValue(registry), session =>
         {
             Logout(session, parsed.GetValue(registry)!);
             return Task.CompletedTask;
@@ -101,7 +101,7 @@ internal static class LoginCommand
             Output.Raw("Password: "u8);
         }
 
-        string? password = fromStdin ? RegistrySettings.PasswordFromStdin() : Terminal.ReadLine(secret: true, token);
+        string? password = fromStdin ? RegistrySettings.PasswordFromStdin(token) : Terminal.ReadLine(secret: true, token);
         return string.IsNullOrEmpty(password)
             ? throw new PullException(PullError.Usage, "the password is empty")
             : new Credential(user, password);

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text;
 using Microsoft.Win32.SafeHandles;
+using NativePull.Native;
 
 namespace NativePull.Cli;
 
@@ -10,27 +11,49 @@ namespace NativePull.Cli;
 /// </summary>
 internal static class Output
 {
+    private const int BrokenPipe = 32; // EPIPE, errno-base.h
+
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(1);
+
+    // Not Console's streams, which share one lock: a write to standard error that its reader holds up would hold up the result too.
+    private static readonly SafeFileHandle StandardOutput = new(1, ownsHandle: false);
+    private static readonly SafeFileHandle StandardError = new(2, ownsHandle: false);
 
     private static readonly UTF8Encoding Utf8 = new(encoderShouldEmitUTF8Identifier: false);
 
     internal static void Result(string line) => Result(Utf8.GetBytes(line + "\n"));
 
-    internal static void Result(ReadOnlySpan<byte> bytes) => Write(Console.OpenStandardOutput(), bytes);
+    internal static void Result(ReadOnlySpan<byte> bytes) => Write(StandardOutput, bytes);
+
+    /// <summary>A piece of a long result.</summary>
+    /// <returns>False: whoever read it went away.</returns>
+    /// <exception cref="PullException">NoSpace or Machine: it cannot be written, so that the result would be a part of itself.</exception>
+    internal static bool TryStream(ReadOnlySpan<byte> bytes)
+    {
+        int errno = Libc.WriteAll(StandardOutput, bytes);
+        if (errno is not (0 or BrokenPipe))
+        {
+            PullException explained = ExitCode.Explain(new LinuxException("write", "standard output", errno), null);
+            throw new PullException(explained.Reason, explained.Message);
+        }
+
+        return errno == 0;
+    }
 
     /// <summary>One line on standard error. A pipe that is full and never read must not keep the program from ending.</summary>
-    internal static void Error(string line)
+    /// <param name="patience">How long it is waited for then; null: a second.</param>
+    internal static void Error(string line, TimeSpan? patience = null)
     {
         byte[] bytes = Utf8.GetBytes($"nativepull: {Printable(line)}\n");
-        Thread writer = new(() => Write(StandardError(), bytes)) { IsBackground = true, Name = "error" };
+        Thread writer = new(() => Write(StandardError, bytes)) { IsBackground = true, Name = "error" };
         writer.Start();
-        writer.Join(Patience);
+        writer.Join(patience ?? Patience);
     }
 
     /// <summary>Something worth telling that is neither result nor failure.</summary>
     internal static void Note(string line) => Error(line);
 
-    internal static void Raw(ReadOnlySpan<byte> bytesForError) => Write(StandardError(), bytesForError);
+    internal static void Raw(ReadOnlySpan<byte> bytesForError) => Write(StandardError, bytesForError);
 
     internal static byte[] Encode(string text) => Utf8.GetBytes(text);
 
@@ -57,31 +80,6 @@ internal static class Output
     private static bool IsUnsafe(char c) =>
         char.IsControl(c) || char.GetUnicodeCategory(c) is UnicodeCategory.Format or UnicodeCategory.LineSeparator or UnicodeCategory.ParagraphSeparator;
 
-    // The streams of Console share one lock: a write to standard error that its reader holds up would hold up the result on standard output too.
-    // What can block is no file that one can seek in; such a file stays with Console, which keeps the position that other writers share.
-    private static Stream StandardError()
-    {
-        try
-        {
-            FileStream direct = new(new SafeFileHandle(2, ownsHandle: false), FileAccess.Write, 0);
-            return direct.CanSeek ? Console.OpenStandardError() : direct;
-        }
-        catch (Exception closed) when (closed is IOException or ArgumentException or UnauthorizedAccessException)
-        {
-            return Console.OpenStandardError();
-        }
-    }
-
-    private static void Write(Stream stream, ReadOnlySpan<byte> bytes)
-    {
-        try
-        {
-            stream.Write(bytes);
-            stream.Flush();
-        }
-        catch (IOException)
-        {
-            // a reader that went away or has no room: its loss, and not a reason to fail the pull
-        }
-    }
+    // A reader that went away or has no room: its loss, and not a reason to fail the pull.
+    private static void Write(SafeFileHandle stream, ReadOnlySpan<byte> bytes) => _ = Libc.WriteAll(stream, bytes);
 }

@@ -1,12 +1,18 @@
 using System.CommandLine;
+using System.Text;
+using NativePull.Native;
 using NativePull.Registry;
 
 namespace NativePull.Cli;
 
 /// <summary>What options, environment and this machine's files say of registries: trust, proxies, mirrors, credentials.</summary>
 /// <param name="warnings">Told what is wrong with credentials and mirrors without being a failure.</param>
-internal sealed class RegistrySettings(ParseResult parsed, Options options, IProgress<string> warnings)
+/// <param name="stop">Ends a wait for standard input.</param>
+internal sealed class RegistrySettings(ParseResult parsed, Options options, IProgress<string> warnings, CancellationToken stop)
 {
+    // bytes; tokens that stand in for passwords have a few KiB
+    private const int MaximumPassword = 64 * 1024;
+
     private RegistriesConf? registriesConf;
 
     /// <exception cref="PullException">Usage: they contradict each other, or a file they name cannot be used.</exception>
@@ -64,7 +70,7 @@ internal sealed class RegistrySettings(ParseResult parsed, Options options, IPro
 
         if (user is not null)
         {
-            return Credentials.Of(Credential.OfUser(user, PasswordFromStdin()));
+            return Credentials.Of(Credential.OfUser(user, PasswordFromStdin(stop)));
         }
 
         return parsed.GetValue(options.RegistryTokenFile) is { Length: > 0 } tokenFile
@@ -96,7 +102,14 @@ internal sealed class RegistrySettings(ParseResult parsed, Options options, IPro
             : null;
 
     /// <summary>All of stdin, without the line's end.</summary>
-    internal static string PasswordFromStdin() => Console.In.ReadToEnd().TrimEnd('\r', '\n');
+    /// <exception cref="PullException">Usage: it is empty, or no password.</exception>
+    internal static string PasswordFromStdin(CancellationToken token)
+    {
+        byte[] content = Terminal.ReadToEnd(MaximumPassword, token)
+            ?? throw new PullException(PullError.Usage, $"--password-stdin: more than {MaximumPassword} bytes on standard input are no password");
+        string password = Encoding.UTF8.GetString(content).TrimEnd('\r', '\n');
+        return password.Length > 0 ? password : throw new PullException(PullError.Usage, "--password-stdin: the password is empty");
+    }
 
     private static string ReadToken(string file)
     {

@@ -85,6 +85,9 @@ internal sealed class Reporter : IProgress<PullEvent>, IDisposable
                 case PullEvent.Retrying retrying:
                     Always($"{retrying.What}: {retrying.Reason}; try {retrying.Try.ToString(CultureInfo.InvariantCulture)} in {retrying.Wait.TotalSeconds.ToString("0.0", CultureInfo.InvariantCulture)} s");
                     break;
+                case PullEvent.GaveWay gave:
+                    Always($"{gave.Blob.Digest.Short}: {gave.Reason}; it waits, and fewer are fetched at once");
+                    break;
                 case PullEvent.LayerExtracting extracting:
                     Detail($"{extracting.Blob.Digest.Short} extracting ({extracting.Target})");
                     break;

@@ -39,8 +39,6 @@ internal static class ResultJson
 
     internal static string Of(LoginDocument login) => JsonSerializer.Serialize(login, ResultJsonContext.Default.LoginDocument);
 
-    internal static string Of(TagListDocument tags) => JsonSerializer.Serialize(tags, ResultJsonContext.Default.TagListDocument);
-
     private static LayerDocument Of(PulledLayer layer, bool isImage) => new(
         layer.Blob.Digest.ToString(),
         isImage ? layer.DiffId.ToString() : null,
@@ -104,7 +102,7 @@ internal sealed record ImageDocument(
         image.Platform.ToString(),
         image.Config.Descriptor.Digest.ToString(),
         image.TotalBytes,
-        image.NoImage is null ? OciJson.ParseConfig(image.Config.Content).Created : null,
+        image.NoImage is null ? OciJson.ParseConfig(image.Config.Content, image.Reference.ToString()).Created : null,
         pulledAt?.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", System.Globalization.CultureInfo.InvariantCulture),
         [.. image.Layers.Select(layer => new LayerDocument(
             layer.Blob.Digest.ToString(),
@@ -116,8 +114,6 @@ internal sealed record ImageDocument(
 /// <param name="Verified">The registry asked for the credentials, and took them.</param>
 internal sealed record LoginDocument(int Schema, string Registry, string Username, string File, bool Verified);
 
-internal sealed record TagListDocument(int Schema, string Name, IReadOnlyList<string> Tags);
-
 internal sealed record ErrorDocument(int Exit, string Reason, string Message, double? RetryAfterSeconds);
 
 internal sealed record FailureDocument(int Schema, string? Reference, ErrorDocument Error);
@@ -127,5 +123,4 @@ internal sealed record FailureDocument(int Schema, string? Reference, ErrorDocum
 [JsonSerializable(typeof(FailureDocument))]
 [JsonSerializable(typeof(ImageDocument))]
 [JsonSerializable(typeof(LoginDocument))]
-[JsonSerializable(typeof(TagListDocument))]
 internal sealed partial class ResultJsonContext : JsonSerializerContext;

@@ -23,12 +23,14 @@ internal sealed class Session : IDisposable
     private readonly Dictionary<string, RegistryClient> registries = [];
     // What the deadline's cancellation has not ended by then hangs in a read or write that nothing can cancel: a pipe that is not read, or written.
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(1.7);
+    private static readonly TimeSpan LastWord = TimeSpan.FromSeconds(0.1);
 
     private readonly TimeSpan? limit;
     private readonly Timer? impatience;
     private readonly CancellationTokenSource ending;
     private readonly WarningReports warnings;
     private RegistryOptions? registryOptions;
+    private volatile string? subject; // of the work under way, as it was typed
 
     internal Session(ParseResult parsed, Options options)
     {
@@ -44,6 +46,8 @@ internal sealed class Session : IDisposable
             impatience = new Timer(_ => EndAtOnce(), null, time + Patience, Timeout.InfiniteTimeSpan);
         }
 
+        interruption.OutOfTime = () => TellAtOnce(ExitCode.Explain(new OperationCanceledException(), interruption.Reason));
+
         Reporter = new Reporter(
             parsed.GetValue(options.Progress) ?? ProgressMode.Auto,
             parsed.GetValue(options.Quiet),
@@ -52,7 +56,7 @@ internal sealed class Session : IDisposable
             TimeProvider.System);
         warnings = new WarningReports(Reporter);
         Retries = new RetryReports(Reporter);
-        Settings = new RegistrySettings(parsed, options, warnings);
+        Settings = new RegistrySettings(parsed, options, warnings, ending.Token);
     }
 
     internal static string Version { get; } =
@@ -98,7 +102,7 @@ internal sealed class Session : IDisposable
 
         foreach ((string text, Reference reference) in parsedReferences)
         {
-            if (await session.TryAsync(() => work(session, reference)) is { } failure)
+            if (await session.TryAsync(text, () => work(session, reference)) is { } failure)
             {
                 failures.Add((text, failure));
             }
@@ -119,7 +123,7 @@ internal sealed class Session : IDisposable
     internal static async Task<int> RunAsync(ParseResult parsed, Options options, string? subject, Func<Session, Task> work)
     {
         using Session session = new(parsed, options);
-        return session.Conclude(await session.TryAsync(() => work(session)) is { } failure ? [(subject, failure)] : []);
+        return session.Conclude(await session.TryAsync(subject, () => work(session)) is { } failure ? [(subject, failure)] : []);
     }
 
     internal Platform Platform => parsed.GetValue(options.Platform) ?? Platform.OfThisMachine;
@@ -166,8 +170,9 @@ internal sealed class Session : IDisposable
         : Settings.ShortNameProblem(text) is { } unclear ? throw new PullException(PullError.InvalidReference, $"reference \"{text}\": {unclear}")
         : reference;
 
-    private async Task<PullException?> TryAsync(Func<Task> work)
+    private async Task<PullException?> TryAsync(string? what, Func<Task> work)
     {
+        subject = what;
         try
         {
             await work();
@@ -195,15 +200,21 @@ internal sealed class Session : IDisposable
         }
 
         PullException failure = DeadlinePassed();
-        Output.Error(failure.Sentence);
+        TellAtOnce(failure);
+        Environment.Exit(ExitCode.Of(failure.Reason));
+    }
+
+    // Neither stream need be read by anybody.
+    private void TellAtOnce(PullException failure)
+    {
         if (Json)
         {
-            Thread result = new(() => Output.Result(ResultJson.OfFailure(null, failure))) { IsBackground = true, Name = "deadline" };
+            Thread result = new(() => Output.Result(ResultJson.OfFailure(subject, failure))) { IsBackground = true, Name = "last word" };
             result.Start();
-            result.Join(Patience);
+            result.Join(LastWord);
         }
 
-        Environment.Exit(ExitCode.Of(failure.Reason));
+        Output.Error(failure.Sentence, LastWord);
     }
 
     private int Conclude(IReadOnlyList<(string? Text, PullException Failure)> failures)

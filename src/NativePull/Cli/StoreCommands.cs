@@ -39,9 +39,7 @@ internal static class StoreCommands
 
             if (overlay)
             {
-                // top first; a colon or backslash in a path is escaped (fs/overlayfs/params.c)
-                string lower = "lowerdir=" + string.Join(':', Enumerable.Reverse(paths).Select(
-                    path => path.Replace(@"\", @"\\", StringComparison.Ordinal).Replace(":", @"\:", StringComparison.Ordinal)));
+                string lower = OverlayOptions.Lower(paths, Environment.OSVersion.Version);
                 Output.Result(ExtractOptions.IsForUserXattr(variant) ? "userxattr," + lower : lower);
             }
             else

@@ -1,11 +1,15 @@
 using System.CommandLine;
+using System.Text.Json;
 using NativePull.Oci;
+using NativePull.Registry;
 
 namespace NativePull.Cli;
 
 /// <summary><c>tags</c>: one a line, to the end of the list, as the pages come.</summary>
 internal static class TagsCommand
 {
+    private const int MaximumDocument = 64 * 1024 * 1024; // bytes; a document comes whole or not at all, so it is held in memory
+
     internal static Command Tags(Options options)
     {
         Argument<string> repository = new("REPOSITORY") { Description = "[REGISTRY/]REPOSITORY" };
@@ -21,33 +25,68 @@ internal static class TagsCommand
         Command command = new("tags", "Print the tags of a repository") { repository, last, pageSize };
         Array.ForEach([.. options.Common, .. options.Network], command.Add);
         command.SetAction((parsed, _) => Session.RunAsync(parsed, options, [parsed.GetValue(repository)!], (session, reference) =>
-            PrintAsync(session, reference, parsed.GetValue(pageSize), parsed.GetValue(last))));
+            PrintAsync(session, parsed.GetValue(repository)!, reference, parsed.GetValue(pageSize), parsed.GetValue(last))));
         return command;
     }
 
-    private static async Task PrintAsync(Session session, Reference reference, int pageSize, string? last)
+    private static async Task PrintAsync(Session session, string text, Reference reference, int pageSize, string? last)
     {
-        if (reference.Digest is not null || reference.Tag != "latest")
+        // typed, not completed
+        if (reference.Digest is not null || text.EndsWith(":" + reference.Tag, StringComparison.Ordinal))
         {
-            throw new PullException(PullError.Usage, $"{reference}: tags takes a repository, without tag or digest");
+            throw new PullException(PullError.Usage, $"\"{text}\": tags takes a repository, without tag or digest");
         }
 
-        List<string> all = [];
-        await foreach (string tag in session.Registry(reference.Registry).ListTagsAsync(reference.Repository, pageSize, last, session.Token))
+        MemoryStream? document = session.Json ? new MemoryStream() : null;
+        using Utf8JsonWriter? json = document is null ? null : Begin(document, reference.Name);
+        await foreach (TagPage page in session.Registry(reference.Registry).ListTagsAsync(reference.Repository, pageSize, last, session.Token))
         {
-            if (session.Json)
+            if (json is null)
             {
-                all.Add(tag);
+                // whoever has seen enough of a long list goes away, and need not wait for its end
+                if (!Output.TryStream(page.Lines.Span))
+                {
+                    return;
+                }
             }
             else
             {
-                Output.Result(tag);
+                Add(json, page);
+                if (document!.Length > MaximumDocument) // there is one where there is a writer
+                {
+                    throw new PullException(PullError.LimitPassed, $"{reference.Name}: more than {MaximumDocument} bytes of tags for one JSON document; without --json they are printed as they come");
+                }
             }
         }
 
-        if (session.Json)
+        if (json is not null)
         {
-            Output.Result(ResultJson.Of(new TagListDocument(ResultJson.Schema, reference.Name, all)));
+            json.WriteEndArray();
+            json.WriteEndObject();
+            json.Flush();
+            document!.WriteByte((byte)'\n');
+            Output.Result(document.GetBuffer().AsSpan(0, (int)document.Length));
         }
+    }
+
+    private static Utf8JsonWriter Begin(MemoryStream document, string name)
+    {
+        Utf8JsonWriter json = new(document);
+        json.WriteStartObject();
+        json.WriteNumber("schema", ResultJson.Schema);
+        json.WriteString("name", name);
+        json.WriteStartArray("tags");
+        return json;
+    }
+
+    private static void Add(Utf8JsonWriter json, TagPage page)
+    {
+        ReadOnlySpan<byte> rest = page.Lines.Span;
+        for (int end; (end = rest.IndexOf((byte)'\n')) >= 0; rest = rest[(end + 1)..])
+        {
+            json.WriteStringValue(rest[..end]);
+        }
+
+        json.Flush();
     }
 }

@@ -10,7 +10,8 @@ namespace NativePull.Layers;
 /// <remarks>
 /// The output has the order of the layers: each name comes where the entry that made it was, its directories before it wherever they were made. A
 /// directory that gets something after the archive has gone on elsewhere is listed once more at the end: GNU tar sets a directory's time when it goes
-/// on, and would leave it changed. The output depends on the image alone; policies about what a file system can hold do not concern it.
+/// on, and would leave it changed. Only then it has its attributes: mkfs.erofs (1.9 still) gives a directory those of every listing, each name twice.
+/// The output depends on the image alone; policies about what a file system can hold do not concern it.
 /// </remarks>
 /// <param name="free">Bytes that the output may have; null: nobody can say.</param>
 internal sealed class FlatArchive(LayerLimits limits, long? free = null) : IDisposable
@@ -58,12 +59,19 @@ internal sealed class FlatArchive(LayerLimits limits, long? free = null) : IDisp
     {
         ForgetTargets();
         tree.Seal();
-        made = new bool[tree.NameCount];
         again = new bool[tree.NameCount];
-        position = 0;
+        int last = position;
+        // once without a writer: whether a directory will be listed again must be known when it is listed first
+        GoToStart();
+        while (position < last)
+        {
+            position++;
+            PlaceContent();
+            WriteNames();
+        }
+
         writer = new PaxWriter(output);
-        MakeDirectory(MergedTree.Root);
-        nextName = 1;
+        GoToStart();
     }
 
     /// <summary>Reads the next layer again, from the bottom, and copies what remains of it.</summary>
@@ -93,7 +101,7 @@ internal sealed class FlatArchive(LayerLimits limits, long? free = null) : IDisp
         {
             if (again[name])
             {
-                WriteDirectory(name);
+                WriteDirectory(name, isLast: true);
             }
         }
 
@@ -109,24 +117,44 @@ internal sealed class FlatArchive(LayerLimits limits, long? free = null) : IDisp
         allowance.Hold(tree.Held - held);
     }
 
-    // What this entry is the content of, under the first of its names that is left.
-    private void WriteContent(TarReader reader, byte[] buffer, CancellationToken token)
+    private void GoToStart()
+    {
+        made = new bool[tree.NameCount];
+        open.Clear();
+        position = 0;
+        nextInode = 0;
+        nextName = 1;
+        MakeDirectory(MergedTree.Root);
+    }
+
+    // The first name that is left of what this entry is the content of, in a directory that is there; None: nothing is left, or it is no content.
+    private int PlaceContent()
     {
         if (nextInode == tree.InodeCount || tree.Inode(nextInode).Position != position)
         {
-            return;
+            return MergedTree.None;
         }
 
-        int inode = nextInode++;
-        int name = tree.Inode(inode).Primary;
+        int name = tree.Inode(nextInode++).Primary;
+        if (name != MergedTree.None)
+        {
+            MakeParents(name);
+            GoInto(tree[name].Parent);
+        }
+
+        return name;
+    }
+
+    private void WriteContent(TarReader reader, byte[] buffer, CancellationToken token)
+    {
+        int name = PlaceContent();
         if (name == MergedTree.None)
         {
             return;
         }
 
         TarEntry entry = reader.Current;
-        MakeParents(name);
-        GoInto(tree[name].Parent);
+        int inode = tree[name].Inode;
         writer!.Begin(entry.Kind, tree.PathOf(name), entry.LinkName, entry, entry.Xattrs);
         if (tree.Inode(inode).Names > 1)
         {
@@ -194,8 +222,13 @@ internal sealed class FlatArchive(LayerLimits limits, long? free = null) : IDisp
     {
         MakeParents(name);
         GoInto(tree[name].Parent);
+        if (writer is null)
+        {
+            return;
+        }
+
         TarEntry entry = linked[inode];
-        writer!.Begin(TarEntryKind.HardLink, tree.PathOf(name), tree.PathOf(tree.Inode(inode).Primary), entry, []);
+        writer.Begin(TarEntryKind.HardLink, tree.PathOf(name), tree.PathOf(tree.Inode(inode).Primary), entry, []);
         if (--tree.Inode(inode).Names == 1)
         {
             linked.Remove(inode);
@@ -235,7 +268,7 @@ internal sealed class FlatArchive(LayerLimits limits, long? free = null) : IDisp
         }
 
         open.Add(directory);
-        WriteDirectory(directory);
+        WriteDirectory(directory, isLast: !again[directory]);
     }
 
     // Where the archive is: what is not above the next name has been left, and is not entered again by coming back.
@@ -252,11 +285,16 @@ internal sealed class FlatArchive(LayerLimits limits, long? free = null) : IDisp
         again[directory] |= at != directory;
     }
 
-    private void WriteDirectory(int directory)
+    private void WriteDirectory(int directory, bool isLast)
     {
+        if (writer is null)
+        {
+            return;
+        }
+
         DirectoryLook look = tree.Look(directory);
         TarEntry like = new() { Kind = TarEntryKind.Directory, Name = [], Mode = look.Mode, Uid = look.Uid, Gid = look.Gid, Modified = look.Modified };
         byte[] path = directory == MergedTree.Root ? "./"u8.ToArray() : [.. tree.PathOf(directory), (byte)'/'];
-        writer!.Begin(TarEntryKind.Directory, path, default, like, look.Xattrs);
+        writer.Begin(TarEntryKind.Directory, path, default, like, isLast ? look.Xattrs : []);
     }
 }

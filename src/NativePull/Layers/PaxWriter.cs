@@ -257,14 +257,14 @@ internal sealed class PaxWriter(Stream output) : IDisposable
 
     private static int Digits(int number) => number.ToString(CultureInfo.InvariantCulture).Length;
 
-    // -0.5 s is second -1 and 500,000,000 ns.
+    // -0.5 s is second -1 and 500,000,000 ns. All nine digits: mkfs.erofs before 1.9 takes those that are there for a number of nanoseconds.
     private static byte[] TimeText(TarTime time)
     {
         bool negative = time.Seconds < 0;
         long seconds = negative && time.Nanoseconds != 0 ? time.Seconds + 1 : time.Seconds;
         int nanoseconds = negative && time.Nanoseconds != 0 ? 1_000_000_000 - time.Nanoseconds : time.Nanoseconds;
         string whole = (negative && seconds == 0 ? "-" : "") + seconds.ToString(CultureInfo.InvariantCulture);
-        string fraction = nanoseconds == 0 ? "" : "." + nanoseconds.ToString("D9", CultureInfo.InvariantCulture).TrimEnd('0');
+        string fraction = nanoseconds == 0 ? "" : "." + nanoseconds.ToString("D9", CultureInfo.InvariantCulture);
         return Encoding.ASCII.GetBytes(whole + fraction);
     }
 

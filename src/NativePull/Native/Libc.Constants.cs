@@ -25,6 +25,7 @@ internal static class Errno
     internal const int NoData = 61; // ENODATA
     internal const int Overflow = 75; // EOVERFLOW
     internal const int NotSupported = 95; // EOPNOTSUPP
+    internal const int QuotaPassed = 122; // EDQUOT
 }
 
 /// <summary>open(2) flags.</summary>

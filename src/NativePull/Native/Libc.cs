@@ -106,33 +106,6 @@ internal static unsafe partial class Libc
         }
     }
 
-    /// <summary>write(2) until all is written; 0 or an errno.</summary>
-    internal static int WriteAll(SafeFileHandle file, ReadOnlySpan<byte> content)
-    {
-        fixed (byte* bytes = content)
-        {
-            int written = 0;
-            while (written < content.Length)
-            {
-                nint count = write(file, bytes + written, content.Length - written);
-                if (count < 0)
-                {
-                    int errno = Marshal.GetLastPInvokeError();
-                    if (errno != Errno.Interrupted)
-                    {
-                        return errno;
-                    }
-
-                    continue;
-                }
-
-                written += (int)count;
-            }
-        }
-
-        return 0;
-    }
-
     private static int Opened(int descriptor, out SafeFileHandle? opened)
     {
         if (descriptor < 0)
@@ -170,7 +143,4 @@ internal static unsafe partial class Libc
 
     [LibraryImport("libc", SetLastError = true)]
     private static partial int unlinkat(SafeFileHandle directory, byte* name, int flags);
-
-    [LibraryImport("libc", SetLastError = true)]
-    private static partial nint write(SafeFileHandle file, byte* bytes, nint count);
 }

@@ -12,6 +12,8 @@ internal static unsafe partial class Terminal
     private const int WhenDrained = 2; // TCSAFLUSH
     private const int Tick = 50; // milliseconds between two looks at the caller's token
     private const int MaximumLine = 64 * 1024; // bytes
+    private const int Interrupted = 4; // EINTR
+    private const int WouldBlock = 11; // EAGAIN
     private const nuint GetSize = 0x5413; // TIOCGWINSZ, ioctl_tty(2)
 
     /// <summary>Characters in a line of the terminal that is standard error; null where it is none, or does not say.</summary>
@@ -47,6 +49,38 @@ internal static unsafe partial class Terminal
                 _ = tcsetattr(0, WhenDrained, before);
             }
         }
+    }
+
+    /// <summary>All of standard input, whatever it is; unlike a read of the library's, the wait for it can be ended.</summary>
+    /// <param name="limit">Bytes, 0 or more.</param>
+    /// <returns>Null: it has more than that.</returns>
+    internal static byte[]? ReadToEnd(int limit, CancellationToken token)
+    {
+        byte[] content = new byte[limit + 1];
+        int filled = 0;
+        int* polled = stackalloc int[2];
+        while (filled <= limit)
+        {
+            token.ThrowIfCancellationRequested();
+            (polled[0], polled[1]) = (0, 1);
+            if (poll((byte*)polled, 1, Tick) <= 0)
+            {
+                continue;
+            }
+
+            fixed (byte* free = &content[filled])
+            {
+                nint count = read(0, free, content.Length - filled);
+                if (count == 0 || (count < 0 && Marshal.GetLastPInvokeError() is not (Interrupted or WouldBlock)))
+                {
+                    return content[..filled]; // also where there is no standard input at all
+                }
+
+                filled += (int)Math.Max(0, count);
+            }
+        }
+
+        return null;
     }
 
     private static string? ReadLine(CancellationToken token)
@@ -91,6 +125,6 @@ internal static unsafe partial class Terminal
     [LibraryImport("libc")]
     private static partial int poll(byte* polled, nuint count, int milliseconds);
 
-    [LibraryImport("libc")]
+    [LibraryImport("libc", SetLastError = true)]
     private static partial nint read(int fd, byte* buffer, nint count);
 }

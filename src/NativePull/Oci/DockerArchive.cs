@@ -1,4 +1,3 @@
-using System.Text.Json;
 using System.Text.Json.Serialization;
 
 namespace NativePull.Oci;
@@ -9,27 +8,19 @@ namespace NativePull.Oci;
 /// <param name="Layers">The layers' files in the archive, bottom first.</param>
 internal sealed record DockerArchiveImage(string Config, IReadOnlyList<string> RepoTags, IReadOnlyList<string> Layers)
 {
+    /// <param name="name">The archive's, for messages.</param>
     /// <exception cref="PullException">Malformed.</exception>
-    internal static IReadOnlyList<DockerArchiveImage> Parse(byte[] manifest)
+    internal static IReadOnlyList<DockerArchiveImage> Parse(byte[] manifest, string name)
     {
-        DockerArchiveDocument?[] documents;
-        try
-        {
-            documents = JsonSerializer.Deserialize(manifest, DockerArchiveContext.Default.DockerArchiveDocumentArray)
-                ?? throw new PullException(PullError.Malformed, "manifest.json: expected an array, got null");
-        }
-        catch (JsonException malformed)
-        {
-            throw new PullException(PullError.Malformed, "manifest.json: malformed JSON", malformed);
-        }
-
+        string what = $"{name}: manifest.json";
+        DockerArchiveDocument?[] documents = JsonFault.Read(manifest, DockerArchiveContext.Default.DockerArchiveDocumentArray, what);
         return [.. documents.Select((document, i) => new DockerArchiveImage(
-            document?.Config ?? throw Missing(i, "Config"),
+            document?.Config ?? throw Missing(what, i, "Config"),
             [.. (document.RepoTags ?? []).OfType<string>()],
-            [.. (document.Layers ?? throw Missing(i, "Layers")).Select(layer => layer ?? throw Missing(i, "Layers"))]))];
+            [.. (document.Layers ?? throw Missing(what, i, "Layers")).Select(layer => layer ?? throw Missing(what, i, "Layers"))]))];
     }
 
-    private static PullException Missing(int image, string member) => new(PullError.Malformed, $"manifest.json: [{image}].{member} is missing");
+    private static PullException Missing(string what, int image, string member) => new(PullError.Malformed, $"{what}: [{image}].{member} is missing");
 }
 
 internal sealed record DockerArchiveDocument(string? Config, string?[]? RepoTags, string?[]? Layers);

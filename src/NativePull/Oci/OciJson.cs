@@ -10,13 +10,15 @@ namespace NativePull.Oci;
 internal static class OciJson
 {
     private const int SchemaVersion = 2;
+    private const int MaximumShown = 100; // characters of a stranger's text in a message
 
     /// <summary>The document's kind: its own word, else the transport's where that names one, else its shape's; null where nothing tells.</summary>
+    /// <param name="name">The document's, for messages.</param>
     /// <param name="header">What the transport called it; null where it said nothing.</param>
     /// <exception cref="PullException">Malformed.</exception>
-    internal static string? MediaTypeOf(byte[] content, string what, string? header = null)
+    internal static string? MediaTypeOf(byte[] content, string name, string? header = null)
     {
-        DocumentKind kind = Parse(content, OciJsonContext.Default.DocumentKind, what);
+        DocumentKind kind = JsonFault.Read(content, OciJsonContext.Default.DocumentKind, $"{name}: manifest");
         return kind.MediaType is { Length: > 0 } said ? said
             : MediaTypes.IsIndex(header) || MediaTypes.IsManifest(header) ? header
             : kind.SchemaVersion == 1 ? "application/vnd.docker.distribution.manifest.v1+json"
@@ -25,22 +27,24 @@ internal static class OciJson
             : null;
     }
 
+    /// <param name="name">The document's, for messages.</param>
     /// <exception cref="PullException">Malformed.</exception>
-    internal static ImageIndex ParseIndex(byte[] content, string mediaType)
+    internal static ImageIndex ParseIndex(byte[] content, string mediaType, string name)
     {
-        const string what = "index";
-        IndexDocument document = Parse(content, OciJsonContext.Default.IndexDocument, what);
+        string what = $"{name}: index";
+        IndexDocument document = JsonFault.Read(content, OciJsonContext.Default.IndexDocument, what);
         CheckSchema(document.SchemaVersion, what);
         CheckKind(document.Layers ?? document.Config, what, "layers or a config");
         DescriptorDocument?[] manifests = document.Manifests ?? throw Missing(what, "manifests");
         return new ImageIndex(mediaType, [.. manifests.Select((d, i) => ToDescriptor(d, what, $"manifests[{i}]"))]);
     }
 
+    /// <param name="name">The document's, for messages.</param>
     /// <exception cref="PullException">Malformed.</exception>
-    internal static ImageManifest ParseManifest(byte[] content, string mediaType)
+    internal static ImageManifest ParseManifest(byte[] content, string mediaType, string name)
     {
-        const string what = "manifest";
-        ManifestDocument document = Parse(content, OciJsonContext.Default.ManifestDocument, what);
+        string what = $"{name}: manifest";
+        ManifestDocument document = JsonFault.Read(content, OciJsonContext.Default.ManifestDocument, what);
         CheckSchema(document.SchemaVersion, what);
         CheckKind(document.Manifests, what, "manifests");
         DescriptorDocument config = document.Config ?? throw Missing(what, "config");
@@ -57,7 +61,7 @@ internal static class OciJson
     {
         try
         {
-            return ParseConfig(config).Platform;
+            return ParseConfig(config, "").Platform;
         }
         catch (PullException)
         {
@@ -65,32 +69,19 @@ internal static class OciJson
         }
     }
 
+    /// <param name="name">The document's, for messages.</param>
     /// <exception cref="PullException">Malformed.</exception>
-    internal static ImageConfig ParseConfig(byte[] content)
+    internal static ImageConfig ParseConfig(byte[] content, string name)
     {
-        const string what = "config";
-        ConfigDocument document = Parse(content, OciJsonContext.Default.ConfigDocument, what);
+        string what = $"{name}: config";
+        ConfigDocument document = JsonFault.Read(content, OciJsonContext.Default.ConfigDocument, what);
         string?[] diffIds = document.RootFs?.DiffIds ?? throw Missing(what, "rootfs.diff_ids");
         return new ImageConfig(
             new Platform(document.Os ?? "", document.Architecture ?? "", document.Variant is { Length: > 0 } variant ? variant : null),
             [.. diffIds.Select((text, i) => Digest.TryParse(text, out Digest diffId)
                 ? diffId
-                : throw new PullException(PullError.Malformed, $"config: rootfs.diff_ids[{i}] is \"{text}\", which is not a digest"))],
+                : throw new PullException(PullError.Malformed, $"{what}: rootfs.diff_ids[{i}] is {Shown(text)}, which is not a digest"))],
             document.Created);
-    }
-
-    private static T Parse<T>(byte[] content, System.Text.Json.Serialization.Metadata.JsonTypeInfo<T> type, string what)
-        where T : class
-    {
-        try
-        {
-            return JsonSerializer.Deserialize(content, type)
-                ?? throw new PullException(PullError.Malformed, $"{what}: expected a JSON object, got null");
-        }
-        catch (JsonException malformed)
-        {
-            throw new PullException(PullError.Malformed, $"{what}: malformed JSON", malformed);
-        }
     }
 
     private static Descriptor ToDescriptor(DescriptorDocument? document, string what, string member)
@@ -102,7 +93,7 @@ internal static class OciJson
 
         if (!Digest.TryParse(document.Digest, out Digest digest))
         {
-            throw new PullException(PullError.Malformed, $"{what}: {member}.digest is \"{document.Digest}\", which is not a digest");
+            throw new PullException(PullError.Malformed, $"{what}: {member}.digest is {Shown(document.Digest)}, which is not a digest");
         }
 
         if (document.Size is not { } size || size < 0)
@@ -137,6 +128,8 @@ internal static class OciJson
             throw new PullException(PullError.Malformed, $"{what}: has {member} as well, so it is unclear what it is");
         }
     }
+
+    private static string Shown(string? text) => text is null ? "missing" : $"\"{(text.Length > MaximumShown ? text[..MaximumShown] + "…" : text)}\"";
 
     private static PullException Missing(string what, string member) => new(PullError.Malformed, $"{what}: {member} is missing");
 }

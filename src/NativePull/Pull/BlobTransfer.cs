@@ -25,7 +25,13 @@ internal sealed class BlobTransfer(
     private readonly Lane main = new();
     private int lanes = 1;
     private volatile bool noRanges;
+    private volatile bool givesStretches; // one was had
     private bool sendsWhole;
+
+    /// <summary>
+    /// Asked when the first connection is refused; true: it has given way to others, and may try again. Null: there are no others.
+    /// </summary>
+    internal Func<RegistryException, CancellationToken, Task<bool>>? GiveWay { get; init; }
 
     /// <summary>Bytes came in more than one piece at a time: should the digest differ, it may be the ranges.</summary>
     internal bool UsedLanes { get; private set; }
@@ -42,7 +48,7 @@ internal sealed class BlobTransfer(
             }
             else if (ingest.Offset < blob.Size)
             {
-                main.Reader = registry.OpenBlob(repository, blob, ingest.Offset);
+                main.Reader = registry.OpenBlob(repository, blob, ingest.Offset, GiveWay);
                 if (!await AppendAsync(main.Reader, token))
                 {
                     await ingest.AllowRangesAsync(token);
@@ -170,17 +176,24 @@ internal sealed class BlobTransfer(
         }
 
         lane.IsStretch = true;
-        lane.Reader ??= registry.OpenRange(repository, blob, lane.Position, lane.End, isExtra);
+        bool isBrief = isExtra || !givesStretches;
+        lane.Reader ??= isBrief
+            ? registry.OpenRangeBriefly(repository, blob, lane.Position, lane.End)
+            : registry.OpenRange(repository, blob, lane.Position, lane.End, GiveWay);
         try
         {
-            return await lane.Reader.ReadAsync(buffer, token);
+            int read = await lane.Reader.ReadAsync(buffer, token);
+            givesStretches |= read > 0;
+            return read;
         }
-        catch (RegistryException refused) when (refused.Reason is PullError.Denied or PullError.Unauthorized or PullError.NotFound)
+        catch (RegistryException refused) when (refused.Reason is PullError.Denied or PullError.Unauthorized or PullError.NotFound || (!isExtra && isBrief && IsPassing(refused)))
         {
             // whether that is meant for the whole as well is seen when the whole is asked for
             return 0;
         }
     }
+
+    private static bool IsPassing(RegistryException failure) => failure.Reason is PullError.RateLimited or PullError.Unavailable or PullError.Stalled;
 
     private void AddLane(CancellationToken token)
     {
@@ -205,24 +218,26 @@ internal sealed class BlobTransfer(
     {
         await Task.Yield();
         Lane lane = new();
+        bool hasFailed = false;
         try
         {
             await WriteAsync(lane, isExtra: true, token);
         }
-        catch (RegistryException)
+        catch (RegistryException failure)
         {
-            budget.Failed();
+            hasFailed = true;
+            budget.Failed(isRefused: IsPassing(failure));
         }
         finally
         {
             await lane.CloseAsync();
-            budget.Leave();
+            budget.LeaveExtra();
             lock (gate)
             {
                 lanes--;
             }
 
-            if (noRanges)
+            if (noRanges || hasFailed)
             {
                 plan.Regrow(main);
             }
@@ -264,7 +279,7 @@ internal sealed class BlobTransfer(
         }
 
         plan.Restart(main, next);
-        main.Reader = registry.OpenBlob(repository, blob, next.Start);
+        main.Reader = registry.OpenBlob(repository, blob, next.Start, GiveWay);
         return true;
     }
 }

@@ -15,7 +15,7 @@ internal sealed class DockerSource(SourceName name, ImageFiles files, IProgress<
     internal SourceImage Find(Platform platform, bool explicitly)
     {
         byte[] manifest = files.TryRead("manifest.json", ImageResolver.MaximumManifest) ?? throw NoManifest();
-        DockerArchiveImage image = Choose(DockerArchiveImage.Parse(manifest));
+        DockerArchiveImage image = Choose(DockerArchiveImage.Parse(manifest, name.Text));
         byte[] content = files.TryRead(image.Config, ImageResolver.MaximumConfig)
             ?? throw new PullException(PullError.Malformed, $"{name.Text}: its config {image.Config} is missing");
         Digest digest = Digest.Of(content);
@@ -24,7 +24,7 @@ internal sealed class DockerSource(SourceName name, ImageFiles files, IProgress<
             throw new PullException(PullError.DigestMismatch, $"{name.Text}: config: expected {promised}, got {digest}");
         }
 
-        ImageConfig config = OciJson.ParseConfig(content);
+        ImageConfig config = OciJson.ParseConfig(content, $"{name.Text}: {image.Config}");
         if (config.DiffIds.Count != image.Layers.Count)
         {
             throw new PullException(

@@ -47,6 +47,9 @@ internal sealed class FlatExtraction(
 
     internal void Publish() => staged?.Publish();
 
+    /// <summary>As <see cref="StagedDirectory.RemoveOld"/>.</summary>
+    internal void RemoveOld() => staged?.RemoveOld();
+
     public void Dispose() => staged?.Dispose();
 
     private void ApplyAll(StagedDirectory target, CancellationToken token)

@@ -13,6 +13,10 @@ namespace NativePull.Pull;
 internal sealed class ImagePuller(
     RegistryClient? registry, BlobStore blobs, LayerStore layers, Catalog catalog, IProgress<PullEvent> progress, TimeProvider clock)
 {
+    // What a pull of many small blobs needs to hide the round trips before anything can be measured, and few enough that the lowest layer still
+    // comes first.
+    private const int BlobsAtFirst = 4;
+
     /// <exception cref="PullException">Any reason; nothing half-done is visible afterwards, and parts are kept.</exception>
     internal async Task<PullResult> PullAsync(Reference reference, PullOptions options, CancellationToken token)
     {
@@ -135,8 +139,8 @@ internal sealed class ImagePuller(
     {
         using WorkGroup work = new(token);
         long missing = downloads.Where(download => !blobs.Contains(download.Blob)).Sum(download => download.Blob.Size);
-        ConnectionBudget budget = new(Math.Max(options.Jobs, options.Connections), missing, clock);
-        DownloadQueue queue = new(options.Jobs, budget);
+        ConnectionBudget budget = new(Math.Max(options.Jobs, options.Connections), missing, clock, blobsAtFirst: BlobsAtFirst);
+        DownloadQueue queue = new(options.Jobs, budget, clock);
         TransferLimits limits = new(budget, options.Connections, options.LimitRate is { } rate ? new RateLimiter(rate, clock) : null);
 
         // Bottom-up, so that what an applier waits for is always being fetched, and the lowest first. Where nobody waits, the largest first:
@@ -145,7 +149,7 @@ internal sealed class ImagePuller(
         foreach (LayerDownload download in order)
         {
             download.Completion = work.Run(cancel =>
-                queue.RunAsync(() => download.RunAsync(registry, image.Reference.Repository, limits, cancel), cancel));
+                queue.RunAsync(turn => download.RunAsync(registry, image.Reference.Repository, limits, turn, cancel), cancel));
         }
 
         overlay?.Start(work);

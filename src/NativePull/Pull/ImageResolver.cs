@@ -42,7 +42,7 @@ internal sealed class ImageResolver(RegistryClient? registry, BlobStore? blobs, 
     private async Task<ResolvedImage> WithConfigAsync(
         Reference reference, Document? index, Document document, Platform platform, bool explicitly, CancellationToken token)
     {
-        ImageManifest manifest = OciJson.ParseManifest(document.Content, document.Descriptor.MediaType);
+        ImageManifest manifest = OciJson.ParseManifest(document.Content, document.Descriptor.MediaType, $"{reference.Name}@{document.Descriptor.Digest}");
         if (MustBeImage && manifest.NoImage is { } problem)
         {
             throw new PullException(PullError.Unsupported, $"{reference}: {problem}: there is nothing to extract; pulled without that, its blobs are kept as they are");
@@ -59,7 +59,7 @@ internal sealed class ImageResolver(RegistryClient? registry, BlobStore? blobs, 
             };
         }
 
-        ImageConfig config = OciJson.ParseConfig(content);
+        ImageConfig config = OciJson.ParseConfig(content, $"{reference.Name}@{manifest.Config.Digest}");
         IReadOnlyList<PlannedLayer> layers = ImagePlan.Layers(reference.ToString(), manifest, config);
         Platform actual = ImagePlan.CheckPlatform(reference.ToString(), config.Platform, platform, explicitly, progress);
         return new ResolvedImage(reference, index, document, configDocument, actual, layers);

@@ -47,7 +47,7 @@ internal sealed class IndexWalk(
         }
 
         way.Push(document);
-        Document? found = await PickAsync(OciJson.ParseIndex(document.Content, mediaType), token);
+        Document? found = await PickAsync(OciJson.ParseIndex(document.Content, mediaType, NameOf(document)), token);
         if (found is null)
         {
             way.Pop();
@@ -103,7 +103,7 @@ internal sealed class IndexWalk(
 
     private async Task<bool> IsForPlatformAsync(Document document, CancellationToken token)
     {
-        ImageManifest manifest = OciJson.ParseManifest(document.Content, document.Descriptor.MediaType);
+        ImageManifest manifest = OciJson.ParseManifest(document.Content, document.Descriptor.MediaType, NameOf(document));
         if (manifest.NoImage is not null || OciJson.PlatformOf(await readConfig(manifest.Config, token)) is not { } actual)
         {
             return false;
@@ -112,6 +112,8 @@ internal sealed class IndexWalk(
         offered.Add(actual);
         return platform.PickFrom([actual]) >= 0;
     }
+
+    private string NameOf(Document document) => $"{what}: {document.Descriptor.Digest}";
 
     private PullException NothingFound() => new(
         PullError.PlatformNotFound,

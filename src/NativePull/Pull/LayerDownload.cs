@@ -10,6 +10,8 @@ namespace NativePull.Pull;
 /// </summary>
 internal sealed class LayerDownload(Descriptor blob, BlobStore blobs, IProgress<PullEvent> progress)
 {
+    private static readonly TimeSpan SignOfLife = TimeSpan.FromSeconds(20);
+
     private readonly Lock gate = new();
     private readonly TaskCompletionSource started = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private BlobIngest? ingest;
@@ -28,7 +30,8 @@ internal sealed class LayerDownload(Descriptor blob, BlobStore blobs, IProgress<
 
     /// <summary>Fetches what is missing and commits.</summary>
     /// <param name="registry">Null: offline; a missing blob is NotInStore.</param>
-    internal async Task RunAsync(RegistryClient? registry, string repository, TransferLimits limits, CancellationToken token)
+    /// <param name="turn">To use the network; it is had when this is called.</param>
+    internal async Task RunAsync(RegistryClient? registry, string repository, TransferLimits limits, DownloadQueue.Turn turn, CancellationToken token)
     {
         try
         {
@@ -43,10 +46,11 @@ internal sealed class LayerDownload(Descriptor blob, BlobStore blobs, IProgress<
                 throw new PullException(PullError.NotInStore, $"layer {Blob.Digest} is not in the store");
             }
 
-            BlobIngest? begun = await blobs.BeginAsync(Blob, token);
+            // whoever has a part may wait for its turn, so whoever waits for a part must not keep a turn: between two processes that would be for ever
+            BlobIngest? begun = await blobs.BeginAsync(Blob, token, turn.Release);
             if (begun is not null)
             {
-                await FetchAndEndAsync(begun, registry, repository, limits, token);
+                await FetchAndEndAsync(begun, registry, repository, limits, turn, token);
             }
 
             progress.Report(new PullEvent.BlobDone(Blob, State));
@@ -74,11 +78,13 @@ internal sealed class LayerDownload(Descriptor blob, BlobStore blobs, IProgress<
         return blobs.Open(Blob.Digest);
     }
 
-    private async Task FetchAndEndAsync(BlobIngest begun, RegistryClient registry, string repository, TransferLimits limits, CancellationToken token)
+    private async Task FetchAndEndAsync(
+        BlobIngest begun, RegistryClient registry, string repository, TransferLimits limits, DownloadQueue.Turn turn, CancellationToken token)
     {
         try
         {
-            await FetchAsync(begun, registry, repository, limits, token);
+            await StayingAliveAsync(begun, turn.TakeAsync(token));
+            await FetchAsync(begun, registry, repository, limits, turn, token);
         }
         finally
         {
@@ -92,7 +98,8 @@ internal sealed class LayerDownload(Descriptor blob, BlobStore blobs, IProgress<
         }
     }
 
-    private async Task FetchAsync(BlobIngest begun, RegistryClient registry, string repository, TransferLimits limits, CancellationToken token)
+    private async Task FetchAsync(
+        BlobIngest begun, RegistryClient registry, string repository, TransferLimits limits, DownloadQueue.Turn turn, CancellationToken token)
     {
         lock (gate)
         {
@@ -104,7 +111,7 @@ internal sealed class LayerDownload(Descriptor blob, BlobStore blobs, IProgress<
         progress.Report(new PullEvent.BlobStarted(Blob, ResumedFrom));
         started.TrySetResult();
 
-        bool inOnePiece = !await TransferAsync(begun, registry, repository, limits, token) && ResumedFrom == 0;
+        bool inOnePiece = !await TransferAsync(begun, registry, repository, limits, turn, token) && ResumedFrom == 0;
         while (!TryCommit(begun, () => registry.Distrust(repository, Blob) || !inOnePiece))
         {
             // the kept bytes may have been the wrong ones (a power cut, another image's registry), or a server answers ranges with
@@ -114,9 +121,20 @@ internal sealed class LayerDownload(Descriptor blob, BlobStore blobs, IProgress<
             begun.Restart();
             ResumedFrom = 0;
             State = LayerState.Downloaded;
-            await TransferAsync(begun, registry, repository, limits with { Connections = 1 }, token);
+            await TransferAsync(begun, registry, repository, limits with { Connections = 1 }, turn, token);
             inOnePiece = true;
         }
+    }
+
+    // Another process that wants the blob takes whoever has its part, and shows no sign of life, for stuck.
+    private static async Task StayingAliveAsync(BlobIngest held, Task waiting)
+    {
+        while (await Task.WhenAny(waiting, Task.Delay(SignOfLife)) != waiting)
+        {
+            held.Touch();
+        }
+
+        await waiting;
     }
 
     // False: another digest, and it is worth fetching anew.
@@ -134,9 +152,10 @@ internal sealed class LayerDownload(Descriptor blob, BlobStore blobs, IProgress<
     }
 
     // Whether more than one connection took part.
-    private async Task<bool> TransferAsync(BlobIngest target, RegistryClient registry, string repository, TransferLimits limits, CancellationToken token)
+    private async Task<bool> TransferAsync(
+        BlobIngest target, RegistryClient registry, string repository, TransferLimits limits, DownloadQueue.Turn turn, CancellationToken token)
     {
-        BlobTransfer transfer = new(registry, repository, Blob, target, limits.Connections, limits.Budget, ReceivedAsync);
+        BlobTransfer transfer = new(registry, repository, Blob, target, limits.Connections, limits.Budget, ReceivedAsync) { GiveWay = GiveWayAsync };
         limits.Budget.Enter();
         try
         {
@@ -153,6 +172,25 @@ internal sealed class LayerDownload(Descriptor blob, BlobStore blobs, IProgress<
             Interlocked.Add(ref downloaded, bytes);
             progress.Report(new PullEvent.BlobProgress(Blob, target.Held));
             return limits.Rate?.PayAsync(bytes, cancel) ?? ValueTask.CompletedTask;
+        }
+
+        async Task<bool> GiveWayAsync(RegistryException refusal, CancellationToken cancel)
+        {
+            if (!limits.Budget.TryGiveWay(refusal.RetryAfter))
+            {
+                return false;
+            }
+
+            try
+            {
+                progress.Report(new PullEvent.GaveWay(Blob, refusal.Message));
+                await StayingAliveAsync(target, turn.GiveWayAsync(refusal.RetryAfter, cancel));
+                return true;
+            }
+            finally
+            {
+                limits.Budget.Enter();
+            }
         }
     }
 }

@@ -54,6 +54,9 @@ internal sealed class LayersExtraction(
 
     internal void Publish() => staged?.Publish();
 
+    /// <summary>As <see cref="StagedDirectory.RemoveOld"/>.</summary>
+    internal void RemoveOld() => staged?.RemoveOld();
+
     public void Dispose() => staged?.Dispose();
 
     private const UnixFileMode DirectoryMode = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute

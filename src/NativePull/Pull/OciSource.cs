@@ -18,7 +18,7 @@ internal sealed class OciSource(SourceName name, ImageFiles files, IProgress<Pul
         CheckLayout();
         byte[] content = files.TryRead("index.json", ImageResolver.MaximumManifest)
             ?? throw new PullException(PullError.Malformed, $"{name.Text}: has no index.json");
-        IReadOnlyList<Descriptor> chosen = Choose(OciJson.ParseIndex(content, MediaTypes.OciIndex));
+        IReadOnlyList<Descriptor> chosen = Choose(OciJson.ParseIndex(content, MediaTypes.OciIndex, $"{name.Text}: index.json"));
         IndexWalk walk = new(
             name.Text,
             platform,
@@ -29,13 +29,13 @@ internal sealed class OciSource(SourceName name, ImageFiles files, IProgress<Pul
         Document document = chosen.Count == 1
             ? await walk.ToManifestAsync(Read(chosen[0]), token)
             : await walk.ToManifestAsync(new ImageIndex(MediaTypes.OciIndex, chosen), token);
-        ImageManifest manifest = OciJson.ParseManifest(document.Content, document.Descriptor.MediaType);
+        ImageManifest manifest = OciJson.ParseManifest(document.Content, document.Descriptor.MediaType, $"{name.Text}: {document.Descriptor.Digest}");
         if (manifest.NoImage is { } problem)
         {
             throw new PullException(PullError.Unsupported, $"{name.Text}: {problem}: there is nothing to extract");
         }
 
-        ImageConfig config = OciJson.ParseConfig(ReadConfig(manifest.Config));
+        ImageConfig config = OciJson.ParseConfig(ReadConfig(manifest.Config), $"{name.Text}: {manifest.Config.Digest}");
         return new SourceImage(
             (walk.Way.LastOrDefault() ?? document).Descriptor.Digest,
             document.Descriptor.Digest,
@@ -52,15 +52,15 @@ internal sealed class OciSource(SourceName name, ImageFiles files, IProgress<Pul
         try
         {
             using JsonDocument layout = JsonDocument.Parse(content);
-            string? version = layout.RootElement.TryGetProperty("imageLayoutVersion", out JsonElement said) ? said.ToString() : null;
+            string? version = layout.RootElement.ValueKind == JsonValueKind.Object && layout.RootElement.TryGetProperty("imageLayoutVersion", out JsonElement said) ? said.ToString() : null;
             if (version != "1.0.0")
             {
                 throw new PullException(PullError.Unsupported, $"{name.Text}: image layout version {version ?? "missing"} is not supported, only 1.0.0");
             }
         }
-        catch (Exception malformed) when (malformed is JsonException or InvalidOperationException)
+        catch (JsonException malformed)
         {
-            throw new PullException(PullError.Malformed, $"{name.Text}: oci-layout: malformed JSON", malformed);
+            throw new PullException(PullError.Malformed, $"{name.Text}: oci-layout: malformed JSON: {JsonFault.Describe(content, malformed)}");
         }
     }
 

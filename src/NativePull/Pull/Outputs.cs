@@ -82,27 +82,42 @@ internal sealed class Outputs(OutputOptions options, Digest image, IReadOnlyList
             return;
         }
 
-        tar = path == OutputOptions.Stdout ? OutputFile.Stdout() : OutputFile.Begin(path, options.Sync);
-        await Blocking.OnOwnThread(() => Flatten(tar, token), token);
+        bool isStream = path == OutputOptions.Stdout || Destination.IsStream(path);
+        Task writing = Blocking.OnOwnThread(
+            () =>
+            {
+                tar = path == OutputOptions.Stdout ? OutputFile.Stdout() : OutputFile.Begin(path, options.Sync);
+                Flatten(tar, token);
+            },
+            token);
+        // whoever reads a pipe may never come, or never read on: then the thread stays behind, and the staging goes without it
+        await (isStream ? writing.WaitAsync(token) : writing);
     }
 
-    /// <summary>Makes visible what was made.</summary>
+    /// <summary>Makes visible what was made; then what it replaced is removed, which may take long and may fail.</summary>
     internal void Publish()
     {
-        // said before it is done: after a crash between the two the directory is still recognised, or is not there at all
-        if (flat?.Identity is { } root)
+        try
         {
-            known?.RecordRootfs(options.Rootfs!, image, flatVariant, root);
-            flat.Publish();
-        }
+            // said before it is done: after a crash between the two the directory is still recognised, or is not there at all
+            if (flat?.Identity is { } root)
+            {
+                known?.RecordRootfs(options.Rootfs!, image, flatVariant, root);
+                flat.Publish();
+            }
 
-        if (layers?.Identity is { } directory)
+            if (layers?.Identity is { } directory)
+            {
+                known?.RecordRootfs(options.Layers!, image, layersVariant, directory);
+                layers.Publish();
+            }
+
+            tar?.Publish();
+        }
+        finally
         {
-            known?.RecordRootfs(options.Layers!, image, layersVariant, directory);
-            layers.Publish();
+            RemoveOld();
         }
-
-        tar?.Publish();
     }
 
     /// <summary>The published layer directories, bottom first; null where none were asked for.</summary>
@@ -115,6 +130,18 @@ internal sealed class Outputs(OutputOptions options, Digest image, IReadOnlyList
         flat?.Dispose();
         layers?.Dispose();
         tar?.Dispose();
+    }
+
+    private void RemoveOld()
+    {
+        try
+        {
+            flat?.RemoveOld();
+        }
+        finally
+        {
+            layers?.RemoveOld();
+        }
     }
 
     private void Check(string? destination, Func<bool> isThere)

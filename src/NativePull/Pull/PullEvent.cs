@@ -25,6 +25,9 @@ internal abstract record PullEvent
     /// <summary>Another try after a pause; the reason is the failure's sentence.</summary>
     internal sealed record Retrying(string What, int Try, TimeSpan Wait, string Reason) : PullEvent;
 
+    /// <summary>Refused while others are served, it waits until there are fewer at a time; the reason is the refusal's sentence.</summary>
+    internal sealed record GaveWay(Descriptor Blob, string Reason) : PullEvent;
+
     internal sealed record LayerExtracting(Descriptor Blob, string Target) : PullEvent;
 
     internal sealed record LayerExtracted(Descriptor Blob, string Target) : PullEvent;

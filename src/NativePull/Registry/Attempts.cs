@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Net;
 
 namespace NativePull.Registry;
 
@@ -13,6 +14,12 @@ internal sealed class Attempts(string what, RegistryOptions options, IProgress<R
     private long? noNetworkSince;
 
     internal string What { get; } = what;
+
+    /// <summary>
+    /// Asked where a server that serves others may have one too many of us; true: others were let pass, and the count starts anew. Null: there
+    /// are no others.
+    /// </summary>
+    internal Func<RegistryException, CancellationToken, Task<bool>>? GiveWay { get; init; }
 
     /// <summary>Bytes came: the count starts anew.</summary>
     internal void Progress()
@@ -44,6 +51,12 @@ internal sealed class Attempts(string what, RegistryOptions options, IProgress<R
                 $" (asks to wait {failure.RetryAfter.Value.TotalSeconds:0} s, more than the {policy.MaximumRetryAfter.TotalSeconds:0} s that are waited)"));
         }
 
+        if (IsRefusal(failure) && GiveWay is not null && await GiveWay(failure, token))
+        {
+            failures = 0;
+            return;
+        }
+
         if (failures >= policy.Tries)
         {
             throw failure.Final(What, failures == 1 ? null : $" (given up after {failures} tries without progress)");
@@ -53,6 +66,10 @@ internal sealed class Attempts(string what, RegistryOptions options, IProgress<R
         notices?.Report(new RetryNotice(What, failures + 1, wait, failure.Message));
         await Task.Delay(wait, options.Clock, token);
     }
+
+    // 429 says it in words; of 503, of a connection that is not made or cut off before the first byte, and of silence once may be chance.
+    private bool IsRefusal(RegistryException failure) =>
+        failure.Reason == PullError.RateLimited || (failures > 1 && failure.Status is null or HttpStatusCode.ServiceUnavailable);
 
     // The first failure begins the wait, and is the only one told: they come twice a second.
     private bool IsWaitedFor(RegistryException failure)

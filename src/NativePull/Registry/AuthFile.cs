@@ -1,5 +1,6 @@
 using System.Text;
 using System.Text.Json;
+using NativePull.Oci;
 
 namespace NativePull.Registry;
 
@@ -40,8 +41,7 @@ internal sealed record AuthFileContent(
         }
         catch (Exception malformed) when (malformed is JsonException or FormatException)
         {
-            // the cause may quote the content, which is secret
-            throw new PullException(PullError.Machine, $"{file.Path}: malformed auth file ({(malformed is JsonException ? "not the JSON expected" : malformed.Message)})");
+            throw new PullException(PullError.Machine, $"{file.Path}: malformed auth file: {(malformed is JsonException json ? JsonFault.Describe(content, json) : malformed.Message)}");
         }
     }
 
@@ -69,7 +69,7 @@ internal sealed record AuthFileContent(
 
     private static AuthFileContent Parse(byte[] content)
     {
-        AuthFileDocument document = JsonSerializer.Deserialize(content, RegistryJsonContext.Default.AuthFileDocument) ?? throw new JsonException();
+        AuthFileDocument document = JsonSerializer.Deserialize(content, RegistryJsonContext.Default.AuthFileDocument) ?? throw new FormatException("it is null");
         var entries = new Dictionary<string, Credential>(StringComparer.OrdinalIgnoreCase);
         foreach ((string key, AuthEntryDocument? entry) in document.Auths ?? [])
         {

@@ -1,6 +1,7 @@
 using System.Text;
 using System.Text.Json;
 using NativePull.Native;
+using NativePull.Oci;
 
 namespace NativePull.Registry;
 
@@ -67,14 +68,14 @@ internal static class CredentialHelper
         {
             answer = JsonSerializer.Deserialize(result.Output, RegistryJsonContext.Default.HelperDocument);
         }
-        catch (JsonException)
+        catch (JsonException malformed)
         {
-            answer = null; // the cause may quote the secret
+            return Failed($"{program} gave no usable answer (malformed JSON: {JsonFault.Describe(result.Output, malformed)})");
         }
 
         return answer is { Username: { } user, Secret: { } secret }
             ? user.Length == 0 && secret.Length == 0 ? Account.Nobody : new Account(Credential.OfUser(user, secret), null)
-            : Failed($"{program} gave no usable answer");
+            : Failed($"{program} gave no usable answer (no Username or no Secret)");
     }
 
     private static string? Find(string program, string searchPath)

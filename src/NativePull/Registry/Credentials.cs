@@ -117,15 +117,14 @@ internal sealed record TokenDocument(
     string? Token,
     [property: JsonPropertyName("access_token")] string? AccessToken,
     [property: JsonPropertyName("refresh_token")] string? RefreshToken,
-    [property: JsonPropertyName("expires_in")] double? ExpiresIn,
+    [property: JsonPropertyName("expires_in")] JsonElement? ExpiresIn,
     [property: JsonPropertyName("issued_at")] JsonElement? IssuedAt)
 {
     public override string ToString() => "an answer";
 }
 
-[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, PropertyNameCaseInsensitive = true, NumberHandling = JsonNumberHandling.AllowReadingFromString)]
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, PropertyNameCaseInsensitive = true)]
 [JsonSerializable(typeof(AuthFileDocument))]
 [JsonSerializable(typeof(HelperDocument))]
-[JsonSerializable(typeof(TagsDocument))]
 [JsonSerializable(typeof(TokenDocument))]
 internal sealed partial class RegistryJsonContext : JsonSerializerContext;

@@ -2,6 +2,7 @@ using System.Text.Encodings.Web;
 using System.Text.Json;
 using Microsoft.Win32.SafeHandles;
 using NativePull.Native;
+using NativePull.Oci;
 
 namespace NativePull.Registry;
 
@@ -97,12 +98,12 @@ internal static class LoginFile
 
             document.Dispose();
         }
-        catch (JsonException)
+        catch (JsonException malformed)
         {
-            // its message may quote the content
+            throw new PullException(PullError.Machine, $"{file}: malformed auth file: {JsonFault.Describe(content, malformed)}");
         }
 
-        throw new PullException(PullError.Machine, $"{file}: malformed auth file (not the JSON expected)");
+        throw new PullException(PullError.Machine, $"{file}: malformed auth file: it is no object, or its {Entries} is none");
     }
 
     private static bool Write(Utf8JsonWriter writer, JsonElement? before, string key, string spelling, Credential? credential)

@@ -14,7 +14,8 @@ internal sealed class RegistryClient(string registry, RegistryOptions options, I
 {
     internal const long MaximumManifest = 4 * 1024 * 1024; // bytes; distribution-spec, "Pushing Manifests": registries should accept this much
 
-    private const int MaximumPages = 10_000;
+    // Bytes; of a registry that knows no pages, and describes every image beside its tags.
+    private const int MaximumTagPage = 32 * 1024 * 1024;
 
     private readonly RegistryTransport transport = new(registry, options, retries);
 
@@ -33,10 +34,10 @@ internal sealed class RegistryClient(string registry, RegistryOptions options, I
         bool byDigest = Digest.TryParse(selector, out Digest expected);
         string what = $"{Registry}/{repository}{(byDigest ? '@' : ':')}{selector}";
         var request = new RegistryRequest($"v2/{repository}/manifests/{selector}", repository, MediaTypes.Manifests, 0);
-        (byte[] content, string? header, string? announced, _, _) = await GetAllAsync(request, what, token);
+        (byte[] content, string? header, string? announced, _, _) = await GetAllAsync(request, what, MaximumManifest, token);
         while (byDigest && !expected.Matches(content) && transport.DistrustMirrors(request.Path))
         {
-            (content, header, announced, _, _) = await GetAllAsync(request, what, token);
+            (content, header, announced, _, _) = await GetAllAsync(request, what, MaximumManifest, token);
         }
 
         if (byDigest && !expected.Matches(content))
@@ -110,18 +111,25 @@ internal sealed class RegistryClient(string registry, RegistryOptions options, I
 
     /// <summary>Asks nothing before the first read.</summary>
     /// <param name="offset">Bytes, 0 to the blob's size.</param>
-    internal BlobReader OpenBlob(string repository, Descriptor blob, long offset)
+    /// <param name="giveWay">As <see cref="Attempts.GiveWay"/>.</param>
+    internal BlobReader OpenBlob(
+        string repository, Descriptor blob, long offset, Func<RegistryException, CancellationToken, Task<bool>>? giveWay = null)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(offset);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(offset, blob.Size);
-        return new BlobReader(transport, repository, blob, offset, null, new Attempts(What(repository, blob), options, retries));
+        return new BlobReader(transport, repository, blob, offset, null, new Attempts(What(repository, blob), options, retries) { GiveWay = giveWay });
     }
 
     /// <summary>A stretch of a blob of which others read the rest; it gives up where it is not given just that (<see cref="BlobReader.IsRefused"/>).</summary>
-    /// <param name="isExtra">Others can do its work: it is quick to give up, and a registry that is asked for too much is left alone.</param>
-    internal BlobReader OpenRange(string repository, Descriptor blob, long offset, long end, bool isExtra)
+    /// <param name="giveWay">As <see cref="Attempts.GiveWay"/>.</param>
+    internal BlobReader OpenRange(
+        string repository, Descriptor blob, long offset, long end, Func<RegistryException, CancellationToken, Task<bool>>? giveWay = null) =>
+        new(transport, repository, blob, offset, end, new Attempts(What(repository, blob), options, retries) { GiveWay = giveWay });
+
+    /// <summary>The same where its work can be done by others, or in another way: it is quick to give up, and a registry that is asked for too much is left alone.</summary>
+    internal BlobReader OpenRangeBriefly(string repository, Descriptor blob, long offset, long end)
     {
-        RegistryOptions patience = isExtra ? options with { Retry = options.Retry with { Tries = 2, MaximumRetryAfter = TimeSpan.FromSeconds(1) } } : options;
+        RegistryOptions patience = options with { Retry = options.Retry with { Tries = 2, MaximumRetryAfter = TimeSpan.FromSeconds(1) } };
         return new BlobReader(transport, repository, blob, offset, end, new Attempts(What(repository, blob), patience, retries));
     }
 
@@ -139,34 +147,25 @@ internal sealed class RegistryClient(string registry, RegistryOptions options, I
         return transport.WasAskedWho("");
     }
 
-    /// <summary>All tags, page by page (distribution-spec, "Listing Tags").</summary>
-    /// <param name="pageSize">How many are asked for at once; the registry may give fewer.</param>
+    /// <summary>All tags, page by page (distribution-spec, "Listing Tags"); those of a page when all of it is here.</summary>
+    /// <param name="pageSize">How many are asked for at once; the registry may give fewer, or more.</param>
     /// <param name="after">Begin behind this tag; null: with the first.</param>
-    /// <exception cref="PullException">Malformed: no such list, or pages that repeat; LimitPassed; else as <see cref="RegistryTransport.SendAsync"/>.</exception>
-    internal async IAsyncEnumerable<string> ListTagsAsync(string repository, int pageSize, string? after, [EnumeratorCancellation] CancellationToken token)
+    /// <exception cref="PullException">
+    /// Malformed: no such list, or one without end; LimitPassed: more than 100,000 pages, or one of more than 32 MiB; else as
+    /// <see cref="RegistryTransport.SendAsync"/>.
+    /// </exception>
+    internal async IAsyncEnumerable<TagPage> ListTagsAsync(string repository, int pageSize, string? after, [EnumeratorCancellation] CancellationToken token)
     {
         string what = $"{Registry}/{repository}";
         string? path = $"v2/{repository}/tags/list?n={pageSize}{(after is null ? "" : $"&last={Uri.EscapeDataString(after)}")}";
-        var seen = new HashSet<string>();
+        TagListEnd end = new(what);
         while (path is not null)
         {
-            if (!seen.Add(path))
-            {
-                throw new PullException(PullError.Malformed, $"{what}: the pages of the tag list go in a circle");
-            }
-
-            if (seen.Count > MaximumPages)
-            {
-                throw new PullException(PullError.LimitPassed, $"{what}: the tag list has more than {MaximumPages} pages");
-            }
-
-            Fetched page = await GetAllAsync(new RegistryRequest(path, repository, ["application/json"], 0), what, token);
-            foreach (string tag in TagPage.Tags(page.Content, what))
-            {
-                yield return tag;
-            }
-
-            path = TagPage.Next(page.Links, page.Asked, what);
+            Fetched got = await GetAllAsync(new RegistryRequest(path, repository, ["application/json"], 0), what, MaximumTagPage, token);
+            var page = TagPage.Read(got.Content, what);
+            end.Check(path, page);
+            yield return page;
+            path = TagPage.Next(got.Links, got.Asked, what);
         }
     }
 
@@ -174,7 +173,7 @@ internal sealed class RegistryClient(string registry, RegistryOptions options, I
 
     private string What(string repository, Descriptor blob) => $"{Registry}/{repository}@{blob.Digest}";
 
-    private async Task<Fetched> GetAllAsync(RegistryRequest request, string what, CancellationToken token)
+    private async Task<Fetched> GetAllAsync(RegistryRequest request, string what, long limit, CancellationToken token)
     {
         var attempts = new Attempts(what, options, retries);
         while (true)
@@ -186,7 +185,7 @@ internal sealed class RegistryClient(string registry, RegistryOptions options, I
                 await using ResponseBody body = RegistryTransport.Body(answer);
                 HttpResponseMessage response = answer.Response;
                 return new Fetched(
-                    await BoundedRead.AllAsync(body, MaximumManifest, what, token),
+                    await BoundedRead.AllAsync(body, limit, what, token),
                     response.Content.Headers.ContentType?.MediaType,
                     Header(response, "Docker-Content-Digest") is [var named, ..] ? named : null,
                     Header(response, "Link"),

@@ -1,8 +1,10 @@
 using System.Collections.Concurrent;
+using System.Globalization;
 using System.Net;
 using System.Net.Http.Headers;
 using System.Text.Json;
 using NativePull.IO;
+using NativePull.Oci;
 
 namespace NativePull.Registry;
 
@@ -128,9 +130,10 @@ internal sealed class TokenSource(Exchange exchange, RegistryOptions options, IP
         {
             document = JsonSerializer.Deserialize(content, RegistryJsonContext.Default.TokenDocument);
         }
-        catch (JsonException)
+        catch (JsonException malformed)
         {
-            document = null; // the cause may quote the token
+            // that of a page to sign in to a hotel's network, say
+            throw new RegistryException(PullError.Unavailable, $"{RegistryAddress.Shown(realm)} answered without a usable token: malformed JSON: {JsonFault.Describe(content, malformed)}");
         }
 
         string? value = document?.Token is { Length: > 0 } token ? token : document?.AccessToken;
@@ -151,7 +154,8 @@ internal sealed class TokenSource(Exchange exchange, RegistryOptions options, IP
     // does not end under way.
     private DateTimeOffset? End(Answer answer, TokenDocument document)
     {
-        if (document.ExpiresIn is not (> 0 and < 1e9) || document.ExpiresIn is not { } seconds)
+        double seconds = Seconds(document.ExpiresIn);
+        if (seconds is not (> 0 and < 1e9))
         {
             return null;
         }
@@ -165,6 +169,14 @@ internal sealed class TokenSource(Exchange exchange, RegistryOptions options, IP
 
         return options.Clock.GetUtcNow() + TimeSpan.FromSeconds(seconds - Math.Min(10, seconds / 10));
     }
+
+    // Some servers write it as text. What has no reading says nothing, and the token is good all the same.
+    private static double Seconds(JsonElement? said) => said switch
+    {
+        { ValueKind: JsonValueKind.Number } number when number.TryGetDouble(out double seconds) => seconds,
+        { ValueKind: JsonValueKind.String } text when double.TryParse(text.GetString(), CultureInfo.InvariantCulture, out double seconds) => seconds,
+        _ => 0,
+    };
 
     // To a puller any refusal here means: not with these credentials. Only what passes keeps its own meaning.
     private static RegistryException Refusal(RegistryException refused) => refused.IsTransient

@@ -51,7 +51,7 @@ internal sealed partial class BlobIngest
         // what this run appended has no checksum yet; mostly it is the first second of a download and in memory
         uint sum = await Task.Factory.StartNew(() => PartRecord.TryChecksum(part, appended, token, checksum), token, TaskCreationOptions.LongRunning, TaskScheduler.Default)
             ?? throw new PullException(PullError.Machine, $"{path}: the part became shorter while it was written");
-        PartRecord made = PartRecord.Create(layout.PartRecord(blob.Digest), blob.Size, offset, sum, options.Sync);
+        PartRecord made = MakeRecord(sum);
         if (options.Sync)
         {
             // before the part's length stops meaning what it holds
@@ -62,6 +62,18 @@ internal sealed partial class BlobIngest
         {
             held.Add(new ByteRange(0, offset));
             record = made;
+        }
+    }
+
+    private PartRecord MakeRecord(uint sum)
+    {
+        try
+        {
+            return PartRecord.Create(layout.PartRecord(blob.Digest), blob.Size, offset, sum, options.Sync);
+        }
+        catch (IOException full) when (IsFull(full))
+        {
+            throw Full();
         }
     }
 
@@ -170,12 +182,21 @@ internal sealed partial class BlobIngest
             written = new ByteRange(start, start);
         }
 
+        /// <exception cref="PullException">NoSpace: what was written before is kept.</exception>
         internal void Write(ReadOnlySpan<byte> bytes)
         {
-            RandomAccess.Write(ingest.part, bytes, written.End);
+            ingest.Write(bytes, written.End);
             checksum = Crc32.Append(checksum, bytes);
             written = written with { End = written.End + bytes.Length };
-            record.Note(entry, written, checksum);
+            try
+            {
+                record.Note(entry, written, checksum);
+            }
+            catch (IOException full) when (IsFull(full))
+            {
+                throw ingest.Full();
+            }
+
             ingest.Hold(written);
         }
     }

@@ -49,7 +49,7 @@ internal sealed partial class BlobIngest : IDisposable
     /// <summary>Bytes held and hashed; appending goes on here.</summary>
     internal long Offset => Volatile.Read(ref offset);
 
-    /// <exception cref="PullException">SizeMismatch where that would be more than the blob has.</exception>
+    /// <exception cref="PullException">SizeMismatch where that would be more than the blob has; NoSpace.</exception>
     internal void Append(ReadOnlySpan<byte> bytes)
     {
         if (offset + bytes.Length > blob.Size)
@@ -57,10 +57,13 @@ internal sealed partial class BlobIngest : IDisposable
             throw new PullException(PullError.SizeMismatch, $"blob {blob.Digest}: expected {Text(blob.Size)} bytes, got more");
         }
 
-        RandomAccess.Write(part, bytes, offset);
+        Write(bytes, offset);
         hash.AppendData(bytes);
         Advance(offset + bytes.Length);
     }
+
+    /// <summary>Shows those who wait for the part that its holder lives, though nothing is written.</summary>
+    internal void Touch() => File.SetLastWriteTimeUtc(part, options.Clock.GetUtcNow().UtcDateTime);
 
     /// <summary>Throws away what is held; followers are told to begin again.</summary>
     internal void Restart()
@@ -104,7 +107,7 @@ internal sealed partial class BlobIngest : IDisposable
         Directory.CreateDirectory(directory);
         if (options.Sync)
         {
-            RandomAccess.FlushToDisk(part);
+            Flush();
         }
 
         // it is all there and hashed: without the record the length says so, which holds for a crash between the two as well
@@ -187,6 +190,41 @@ internal sealed partial class BlobIngest : IDisposable
 
             Advance(offset + read);
         }
+    }
+
+    private void Write(ReadOnlySpan<byte> bytes, long at)
+    {
+        try
+        {
+            RandomAccess.Write(part, bytes, at);
+        }
+        catch (IOException full) when (IsFull(full))
+        {
+            throw Full();
+        }
+    }
+
+    // Where a file system finds room when it writes out, and not before.
+    private void Flush()
+    {
+        try
+        {
+            RandomAccess.FlushToDisk(part);
+        }
+        catch (IOException full) when (IsFull(full))
+        {
+            throw Full();
+        }
+    }
+
+    // HResult of an I/O error is errno.
+    private static bool IsFull(IOException failure) => failure.HResult is Errno.NoSpace or Errno.QuotaPassed;
+
+    private PullException Full()
+    {
+        string free = Libc.FreeBytes(part) is { } bytes ? $", and {Text(bytes)} are free" : "";
+        return new PullException(
+            PullError.NoSpace, $"{layout.Parts}: no space left on its file system: {Text(blob.Size - Held)} bytes of blob {blob.Digest} are still to come{free}; what is here is kept");
     }
 
     private PullException Reject(PullError reason, string message)

@@ -63,8 +63,9 @@ internal sealed class BlobStore(StoreLayout layout, StoreOptions options)
     /// Takes the blob's part under its lock and hashes what it holds. Waits for a process that has it; null: the blob is here, now or after
     /// that wait.
     /// </summary>
+    /// <param name="waits">Called before it waits.</param>
     /// <exception cref="PullException">Locked where the other process made no progress for the lock time-out.</exception>
-    internal async Task<BlobIngest?> BeginAsync(Descriptor blob, CancellationToken token)
+    internal async Task<BlobIngest?> BeginAsync(Descriptor blob, CancellationToken token, Action? waits = null)
     {
         string path = layout.Part(blob.Digest);
         LockWait wait = new(options, $"the part of {blob.Digest}", () => ProgressOf(path));
@@ -73,6 +74,7 @@ internal sealed class BlobStore(StoreLayout layout, StoreOptions options)
             SafeFileHandle? part = TryOpenPart(path);
             if (part is null)
             {
+                waits?.Invoke();
                 await wait.OnceMoreAsync(token);
                 continue;
             }

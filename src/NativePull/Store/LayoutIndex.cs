@@ -2,6 +2,7 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using Microsoft.Win32.SafeHandles;
 using NativePull.Native;
+using NativePull.Oci;
 
 namespace NativePull.Store;
 
@@ -92,7 +93,7 @@ internal static class LayoutIndex
 
     private static JsonObject Parse(string text, string file, out JsonArray manifests)
     {
-        Exception? malformed = null;
+        string problem = "manifests is no list of objects";
         try
         {
             if (JsonNode.Parse(text) is JsonObject index && index["manifests"] is JsonArray array
@@ -102,12 +103,16 @@ internal static class LayoutIndex
                 return index;
             }
         }
-        catch (Exception thrown) when (thrown is JsonException or ArgumentException)
+        catch (JsonException malformed)
         {
-            malformed = thrown; // ArgumentException: a name that occurs twice
+            problem = $"malformed JSON: {JsonFault.Describe(System.Text.Encoding.UTF8.GetBytes(text), malformed)}";
+        }
+        catch (ArgumentException)
+        {
+            problem = "a member has a name that occurs twice"; // which the library finds out where it is looked for
         }
 
-        throw new PullException(PullError.StoreDamaged, $"{file} is not an OCI index", malformed);
+        throw new PullException(PullError.StoreDamaged, $"{file} is not an OCI index: {problem}");
     }
 
     private static JsonObject Describe(PulledImage image)

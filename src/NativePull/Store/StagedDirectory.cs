@@ -4,8 +4,8 @@ using NativePull.Native;
 namespace NativePull.Store;
 
 /// <summary>
-/// A directory being made beside the place where it will appear, under a lock on itself; published by one rename, or exchanged with what is there.
-/// What a killed process left is removed by the next to come; disposing unpublished removes the tree.
+/// A directory being made beside the place where it will appear, under a lock on itself; published by one rename, or exchanged with what is there,
+/// which is then removed by <see cref="RemoveOld"/>. What a killed process left is removed by the next to come; disposing unpublished removes the tree.
 /// </summary>
 internal sealed class StagedDirectory : IDisposable
 {
@@ -13,6 +13,7 @@ internal sealed class StagedDirectory : IDisposable
     private readonly bool sync;
     private readonly bool replace;
     private SafeFileHandle? held;
+    private bool exchanged;
 
     private StagedDirectory(string path, string destination, bool sync, bool replace, SafeFileHandle held)
     {
@@ -143,8 +144,8 @@ internal sealed class StagedDirectory : IDisposable
 
             if (ours)
             {
-                // left by a killed process; removed under its lock, then begun anew
-                DirectoryTree.Remove(path);
+                // removed under its lock, then begun anew
+                RemoveLeft(path);
             }
 
             handle.Dispose();
@@ -163,11 +164,11 @@ internal sealed class StagedDirectory : IDisposable
         using SafeFileHandle? left = Libc.TryOpenDirectory(path);
         if (left is not null && Libc.TryLock(left, path) && Libc.TryIdentityOf(path) == Libc.IdentityOf(left, path))
         {
-            DirectoryTree.Remove(path);
+            RemoveLeft(path);
         }
     }
 
-    /// <summary>Flushes the tree and renames it into place; where a tree is to be replaced, the two change places and the old one is removed.</summary>
+    /// <summary>Flushes the tree and renames it into place; where a tree is to be replaced, the two change places.</summary>
     /// <exception cref="PullException">As <see cref="Check"/>.</exception>
     internal void Publish()
     {
@@ -177,7 +178,7 @@ internal sealed class StagedDirectory : IDisposable
             Libc.FlushFileSystem(held!, Path);
         }
 
-        bool exchanged = MoveIntoPlace();
+        exchanged = MoveIntoPlace();
         if (sync)
         {
             Libc.FlushDirectory(ParentOf(destination));
@@ -185,10 +186,25 @@ internal sealed class StagedDirectory : IDisposable
 
         held!.Dispose();
         held = null;
-        if (exchanged)
+    }
+
+    /// <summary>Removes what the published tree has replaced, and which has the staging name now: it is what a killed process would have left.</summary>
+    /// <exception cref="PullException">Machine: something of it cannot be removed. The new tree is there all the same.</exception>
+    internal void RemoveOld()
+    {
+        if (!exchanged)
         {
-            // the old tree now has the staging name: from here on it is what a killed process would have left
+            return;
+        }
+
+        exchanged = false;
+        try
+        {
             Sweep(destination);
+        }
+        catch (PullException stuck)
+        {
+            throw new PullException(PullError.Machine, $"{destination} is the new tree, but of the old one something is left: {stuck.Message}");
         }
     }
 
@@ -214,6 +230,18 @@ internal sealed class StagedDirectory : IDisposable
             DirectoryTree.Remove(Path);
             held.Dispose();
             held = null;
+        }
+    }
+
+    private static void RemoveLeft(string path)
+    {
+        try
+        {
+            DirectoryTree.Remove(path);
+        }
+        catch (LinuxException failure)
+        {
+            throw new PullException(PullError.Machine, $"{path} cannot be removed, which an earlier call made or replaced: {failure.Message}");
         }
     }
 

@@ -1,5 +1,7 @@
 using System.Diagnostics;
 using System.Text;
+using NativePull.Tests.EndToEnd;
+using NativePull.Tests.Fakes;
 
 namespace NativePull.Tests.Conformance;
 
@@ -63,6 +65,25 @@ internal static class AwkwardTree
         find . -depth -exec touch -h -d @1234567890.5 {} +
 
         """;
+
+    /// <summary>
+    /// All of it as the lower layer of an image at <c>layout</c>. The upper one removes, hides and adds; what it puts into <c>dir</c>, which has
+    /// attributes, comes after the archive has gone on elsewhere.
+    /// </summary>
+    internal static async Task LayoutAsync(TemporaryDirectory work)
+    {
+        Assert.SkipUnless(Environment.IsPrivilegedProcess, "owners, devices and attributes need root");
+        Directory.CreateDirectory(work["tree"]);
+        Run(work["tree"], Plain + Special + Long + Sparse + Attributes + Times + """
+            setfattr -h -n trusted.link -v l link; setfattr -n trusted.fifo -v f pipe
+            touch -d @1234567890.12 pipe; touch -d @1234567890.000000001 none; touch -d @-86400 suid
+            """);
+        Run(work.Path, "tar -C tree --create --format=posix --numeric-owner --xattrs --xattrs-include='*' --file=lower.tar . && rm -r tree");
+        byte[] upper = new TarBuilder()
+            .Whiteout("dir/x511").Whiteout("sgid").Opaque("dir/private").File("tmp/later", "x").File("dir/added", "x").File("dir/private/only", "x").End().ToArray();
+        LayoutDirectory.Write(work["layout"], "1", [await File.ReadAllBytesAsync(work["lower.tar"], TestContext.Current.CancellationToken), upper]);
+        File.Delete(work["lower.tar"]);
+    }
 
     /// <summary>Runs a shell script in a directory.</summary>
     internal static void Run(string directory, string script)

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Text.Json;
 using System.Text.RegularExpressions;
+using NativePull.Cli;
 using NativePull.Tests.Fakes;
 
 namespace NativePull.Tests.EndToEnd;
@@ -104,7 +105,7 @@ public sealed partial class ExitCodeTests
         string[] layers = (await Binary.RunAsync("layers", image.Reference(), "--store", scratch["s"])).Expect(0).Out.TrimEnd('\n').Split('\n');
         string overlay = (await Binary.RunAsync("layers", image.Reference(), "--store", scratch["s"], "--overlay")).Expect(0).Out;
         Assert.True(File.Exists(Path.Combine(layers[0], "f")) && File.Exists(Path.Combine(layers[1], "g")));
-        Assert.Equal($"lowerdir={layers[1]}:{layers[0]}\n", overlay);
+        Assert.Equal(OverlayOptions.Lower(layers, Environment.OSVersion.Version) + "\n", overlay);
     }
 
     [Fact]

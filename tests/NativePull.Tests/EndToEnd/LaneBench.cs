@@ -5,8 +5,8 @@ using NativePull.Tests.Fakes;
 namespace NativePull.Tests.EndToEnd;
 
 /// <summary>
-/// What several connections bring and cost, for scripts/bench-lanes.sh: the published executable pulls one blob through a shaped network, over
-/// one connection and as it does by itself, in turns. Explicit: it measures, which takes minutes, and asserts nothing about time.
+/// What several connections bring and cost, for scripts/bench-lanes.sh: the published executable pulls one blob, or many, through a shaped network,
+/// over one connection and as it does by itself, in turns. Explicit: it measures, which takes minutes, and asserts nothing about time.
 /// </summary>
 public sealed class LaneBench
 {
@@ -14,22 +14,26 @@ public sealed class LaneBench
 
     public static TheoryData<string> Networks => [.. Shapes.Keys];
 
-    // Bytes of the blob; bytes per second of each connection and of all; milliseconds of a round trip.
-    private static readonly Dictionary<string, (long Size, long Each, long All, int RoundTrip)> Shapes = new()
+    // Blobs, and bytes of all; bytes per second of each connection and of all; milliseconds of a round trip.
+    private static readonly Dictionary<string, (int Blobs, long Size, long Each, long All, int RoundTrip)> Shapes = new()
     {
-        ["each connection limited, near"] = (200 * MB, 10 * MB, 0, 1),
-        ["each connection limited, far"] = (200 * MB, 10 * MB, 0, 80),
-        ["the line limited, near"] = (150 * MB, 0, 25 * MB, 1),
-        ["the line limited, far"] = (150 * MB, 0, 25 * MB, 80),
-        ["the line limited, fast"] = (600 * MB, 0, 100 * MB, 10),
-        ["nothing limited"] = (1000 * MB, 0, 0, 0),
+        ["each connection limited, near"] = (1, 200 * MB, 10 * MB, 0, 1),
+        ["each connection limited, far"] = (1, 200 * MB, 10 * MB, 0, 80),
+        ["the line limited, near"] = (1, 150 * MB, 0, 25 * MB, 1),
+        ["the line limited, far"] = (1, 150 * MB, 0, 25 * MB, 80),
+        ["the line limited, fast"] = (1, 600 * MB, 0, 100 * MB, 10),
+        ["nothing limited"] = (1, 1000 * MB, 0, 0, 0),
+        ["many blobs, each connection limited"] = (100, 200 * MB, 4 * MB, 0, 10),
+        ["many blobs, the line limited, near"] = (100, 200 * MB, 0, 20 * MB, 1),
+        ["many blobs, the line limited, far"] = (100, 200 * MB, 0, 20 * MB, 80),
+        ["many small blobs, far"] = (500, 25 * MB, 0, 20 * MB, 80),
     };
 
     [Theory(Explicit = true)]
     [MemberData(nameof(Networks))]
     public async Task Several_connections_against_one(string network)
     {
-        (long size, long each, long all, int roundTrip) = Shapes[network];
+        (int blobs, long size, long each, long all, int roundTrip) = Shapes[network];
         if (!network.Contains(Environment.GetEnvironmentVariable("BENCH_NETWORK") ?? "", StringComparison.Ordinal))
         {
             return;
@@ -37,22 +41,29 @@ public sealed class LaneBench
 
         int runs = int.Parse(Environment.GetEnvironmentVariable("BENCH_RUNS") ?? "5", CultureInfo.InvariantCulture);
         await using FakeRegistry registry = new FakeRegistry().Start();
-        new FakeImage(registry, "a/b").Layer(Quick(size)).Publish();
+        FakeImage image = new(registry, "a/b");
+        for (int blob = 0; blob < blobs; blob++)
+        {
+            image.Layer(Quick(blob, size / blobs));
+        }
+
+        image.Publish();
+        string[] alone = blobs == 1 ? ["--connections", "1"] : ["--jobs", "1", "--connections", "1"];
         List<double> one = [];
         List<double> several = [];
         List<long> extraBytes = [];
         for (int run = 0; run < runs; run++)
         {
-            foreach (bool alone in run % 2 == 0 ? new[] { true, false } : [false, true])
+            foreach (bool isAlone in run % 2 == 0 ? new[] { true, false } : [false, true])
             {
                 await using ShapingProxy proxy = new(registry.Port) { RateOfEach = each, RateOfAll = all, RoundTrip = TimeSpan.FromMilliseconds(roundTrip) };
                 string address = each + all + roundTrip == 0 ? registry.Address : proxy.Address;
                 using TemporaryDirectory store = new();
                 long begun = Stopwatch.GetTimestamp();
-                BinaryResult result = await Binary.RunAsync(["pull", $"{address}/a/b", "--store", store["s"], "--no-sync", "-q", .. alone ? ["--connections", "1"] : Array.Empty<string>()]);
-                (alone ? one : several).Add(Stopwatch.GetElapsedTime(begun).TotalSeconds);
+                BinaryResult result = await Binary.RunAsync(["pull", $"{address}/a/b", "--store", store["s"], "--no-sync", "-q", .. isAlone ? alone : []]);
+                (isAlone ? one : several).Add(Stopwatch.GetElapsedTime(begun).TotalSeconds);
                 result.Expect(0);
-                if (!alone && address == proxy.Address)
+                if (!isAlone && address == proxy.Address)
                 {
                     extraBytes.Add(proxy.Passed - size);
                 }
@@ -65,9 +76,9 @@ public sealed class LaneBench
     }
 
     // A pattern is enough for hashing and sending, and costs the server nothing beside the copy.
-    private static FakeContent Quick(long size)
+    private static FakeContent Quick(int seed, long size)
     {
-        byte[] pattern = FakeContent.Generated(1, 1_000_003).ToArray();
+        byte[] pattern = FakeContent.Generated(seed, Math.Min(1_000_003, size)).ToArray();
         return new FakeContent(size, (offset, into) =>
         {
             for (int done = 0; done < into.Length;)

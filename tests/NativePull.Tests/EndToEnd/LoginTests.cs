@@ -63,6 +63,49 @@ public sealed class LoginTests : IDisposable
         Assert.True(result.Error.Split('\n', StringSplitOptions.RemoveEmptyEntries).Length == 1, what);
     }
 
+    [Theory]
+    [InlineData("login")]
+    [InlineData("pull")]
+    public async Task A_password_that_does_not_come_is_waited_for_until_the_deadline(string command)
+    {
+        (await Binary.ProgramAsync("mkfifo", directory["fifo"])).Expect(0);
+        string call = $"exec {Binary.File} {command} 127.0.0.1:1{(command == "pull" ? "/a/b" : "")} --username ann --password-stdin --store {directory["store"]} --deadline 1s --json <>{directory["fifo"]}";
+
+        BinaryResult result = await Binary.ProgramAsync("sh", "-c", call);
+
+        Assert.Contains("\"reference\":\"127.0.0.1:1", result.Expect(5).Out, StringComparison.Ordinal);
+        Assert.Contains("\"reason\":\"deadline\"", result.Out, StringComparison.Ordinal);
+    }
+
+    /// <summary>What standard input is, and what is said.</summary>
+    public static TheoryData<string, string> NoPasswords => new()
+    {
+        { "</dev/null", "the password is empty" },
+        { "<&-", "the password is empty" },
+        { "</dev/zero", "more than 65536 bytes on standard input are no password" },
+    };
+
+    [Theory]
+    [MemberData(nameof(NoPasswords))]
+    public async Task Standard_input_that_is_no_password_is_a_wrong_call(string input, string said)
+    {
+        foreach (string call in new[] { "login 127.0.0.1:1", $"pull 127.0.0.1:1/a/b --store {directory["store"]}" })
+        {
+            BinaryResult result = await Binary.ProgramAsync("sh", "-c", $"exec {Binary.File} {call} --username ann --password-stdin {input}");
+
+            Assert.Equal($"nativepull: --password-stdin: {said}\n", result.Expect(2).Error);
+        }
+    }
+
+    [Fact]
+    public async Task A_password_that_comes_late_and_in_pieces_is_one()
+    {
+        await using FakeRegistry registry = Private();
+        string script = $"(sleep 0.3; printf 's3cret-'; sleep 0.3; printf 'pässword\\r\\n') | {Binary.File} login {registry.Address} --username ann --password-stdin --authfile {directory["auth.json"]}";
+
+        (await Binary.ProgramAsync("sh", "-c", script)).Expect(0);
+    }
+
     [Fact]
     public async Task At_a_terminal_the_password_is_asked_for_and_not_shown()
     {

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Text.Json;
 using NativePull.Tests.Fakes;
 
 namespace NativePull.Tests.EndToEnd;
@@ -139,6 +140,28 @@ public sealed class NetworkTests
 
         Assert.EndsWith("not done within the 1 s of --deadline; parts are kept\n", error, StringComparison.Ordinal);
         Assert.Equal(5, pull.ExitCode);
+    }
+
+    [Theory]
+    [InlineData("pull")]
+    [InlineData("tags")]
+    [InlineData("inspect")]
+    [InlineData("login")]
+    public async Task A_deadline_that_nothing_could_cancel_names_what_it_was_about(string command)
+    {
+        using TemporaryDirectory scratch = new();
+        (await Binary.ProgramAsync("mkfifo", scratch["fifo"])).Expect(0);
+        string subject = command == "login" ? "r.test:9" : "r.test:9/a/b";
+        // to open a pipe that nobody writes to is for ever
+        string[] options = command == "login" ? ["--username", "me", "--password-stdin", "--ca-file", scratch["fifo"], "--resolve", "r.test:9:127.0.0.1"] : ["--registry-token-file", scratch["fifo"]];
+
+        using Process process = Binary.Start(null, Binary.File, [command, subject, .. options, "--store", scratch["s"], "--json", "--deadline", "1s"], input: "x");
+        BinaryResult result = (await Binary.FinishAsync(process)).Expect(5);
+
+        using JsonDocument json = JsonDocument.Parse(result.Out);
+        Assert.Equal(subject, json.RootElement.GetProperty("reference").GetString());
+        Assert.Equal("deadline", json.RootElement.GetProperty("error").GetProperty("reason").GetString());
+        Assert.EndsWith("not done within the 1 s of --deadline; parts are kept\n", result.Error, StringComparison.Ordinal);
     }
 
     private static NetworkNamespace Network()

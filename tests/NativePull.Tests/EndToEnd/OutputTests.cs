@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using NativePull.Cli;
 using NativePull.Tests.Fakes;
 
 namespace NativePull.Tests.EndToEnd;
@@ -30,7 +31,7 @@ public sealed class OutputTests
         TreeListing rootfs = TreeListing.Of(work["r"]);
         TreeListing.AssertSame(rootfs, await UnpackAsync(work, work["x.tar"]));
         Directory.CreateDirectory(work["m"]);
-        (await Binary.ProgramAsync("mount", "-t", "overlay", "overlay", "-o", $"ro,lowerdir={layers[1]}:{layers[0]}", work["m"])).Expect(0);
+        (await Binary.ProgramAsync("mount", "-t", "overlay", "overlay", "-o", "ro," + OverlayOptions.Lower(layers, Environment.OSVersion.Version), work["m"])).Expect(0);
         try
         {
             Assert.Equal("two", await File.ReadAllTextAsync(work["m/bin/tool"], Token));
@@ -105,6 +106,8 @@ public sealed class OutputTests
         { "an empty directory", 0, "", "mkdir r; $1 pull $2 --store s --rootfs r/ && test -f r/f" },
         { "a device", 0, "", "$1 pull $2 --store s --tar /dev/null && test -c /dev/null" },
         { "a full device", 8, "No space", "$1 pull $2 --store s --tar /dev/full" },
+        { "a full device on stdout", 8, "write stdout: No space", "$1 pull $2 --store s --tar - >/dev/full" },
+        { "layers not empty", 8, "--replace", "mkdir -p l/x; $1 pull $2 --store s --layers l; code=$?; ls l | grep -x x && exit $code" },
     };
 
     [Theory]

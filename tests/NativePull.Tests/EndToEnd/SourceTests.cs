@@ -125,13 +125,19 @@ public sealed class SourceTests(SourceFiles files) : IClassFixture<SourceFiles>
 
         foreach ((string selector, string content) in new[] { ("a/b:1", "first"), ("docker.io/a/b:2", "second"), ("app", "first"), ("2", "second"), ("@1", "second") })
         {
-            (await RunAsync(work, $"rm -rf r; $1 extract docker-archive:d.tar:{selector} --rootfs r")).Expect(0);
-            Assert.Equal(content, await File.ReadAllTextAsync(work["r/name"], Token));
-            Assert.Equal("shared", await File.ReadAllTextAsync(work["r/base"], Token));
+            foreach (string source in new[] { $"docker-archive:d.tar:{selector}", $"docker-archive:-:{selector} < d.tar" })
+            {
+                (await RunAsync(work, $"rm -rf r; $1 extract --rootfs r {source}")).Expect(0);
+                Assert.Equal(content, await File.ReadAllTextAsync(work["r/name"], Token));
+                Assert.Equal("shared", await File.ReadAllTextAsync(work["r/base"], Token));
+            }
         }
 
         BinaryResult unclear = await RunAsync(work, "$1 extract docker-archive:d.tar --rootfs x");
         Assert.Contains("there is: a/b:1, app:latest, a/b:2", unclear.Expect(2).Error, StringComparison.Ordinal);
+        BinaryResult piped = await RunAsync(work, "gzip -c d.tar | $1 extract docker-archive:- --rootfs x; code=$?; ls -A; exit $code");
+        Assert.Contains("there is: a/b:1, app:latest, a/b:2", piped.Expect(2).Error, StringComparison.Ordinal);
+        Assert.Equal("d.tar\nr\n", piped.Out);
         BinaryResult absent = await RunAsync(work, "$1 extract docker-archive:d.tar:a/b:3 --rootfs x");
         Assert.Contains("there is: a/b:1, app:latest, a/b:2", absent.Expect(3).Error, StringComparison.Ordinal);
     }

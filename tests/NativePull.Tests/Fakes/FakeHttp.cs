@@ -16,6 +16,9 @@ internal sealed record SeenRequest(string Server, string Method, string Path, IR
     /// <summary>Of the body.</summary>
     internal long BytesSent { get => Interlocked.Read(ref bytesSent); set => Interlocked.Exchange(ref bytesSent, value); }
 
+    /// <summary>Answers with a blob that were under way when this one began, itself included; 0: it was none.</summary>
+    internal int AtOnce { get; set; }
+
     /// <summary>Of a POST.</summary>
     internal string Body { get; init; } = "";
 
@@ -35,6 +38,9 @@ internal sealed record FakeAnswer(int Status, FakeContent Content)
     internal Dictionary<string, string> Headers { get; init; } = new(StringComparer.OrdinalIgnoreCase);
 
     internal Fault Fault { get; init; } = new();
+
+    /// <summary>Called, maybe more than once, when it is all but over: before the last piece is sent, so that whoever has that may ask again.</summary>
+    internal Action? Ending { get; init; }
 }
 
 /// <summary>A small HTTP/1.1 server on a loopback port: our own, so that it can misbehave byte by byte.</summary>
@@ -68,6 +74,9 @@ internal sealed class FakeHttp : LoopbackServer
     /// <summary>Subjects of the certificates that clients showed.</summary>
     internal List<string> ClientsSeen { get; } = [];
 
+    /// <summary>Bytes that the kernel may hold for a client; null: as many as it likes.</summary>
+    internal int? SendBuffer { get; init; }
+
     /// <summary>A plain server that is spoken to in TLS says nothing, instead of 400.</summary>
     internal bool IsSilentToTls { get; init; }
 
@@ -88,6 +97,11 @@ internal sealed class FakeHttp : LoopbackServer
             using (client)
             {
                 client.NoDelay = true;
+                if (SendBuffer is { } size)
+                {
+                    client.SendBufferSize = size;
+                }
+
                 Stream stream = new NetworkStream(client, ownsSocket: true);
                 if (certificate is not null)
                 {
@@ -126,8 +140,21 @@ internal sealed class FakeHttp : LoopbackServer
             return false;
         }
 
+        try
+        {
+            return await AnswerAsync(socket, stream, request, given);
+        }
+        finally
+        {
+            given.Ending?.Invoke();
+        }
+    }
+
+    private async Task<bool> AnswerAsync(Socket socket, Stream stream, SeenRequest request, FakeAnswer given)
+    {
         if (given.Fault.NoAnswer)
         {
+            Reset(socket, given.Fault.Reset);
             return false;
         }
 
@@ -138,13 +165,17 @@ internal sealed class FakeHttp : LoopbackServer
 
         request.Status = given.Status;
         bool whole = await WriteAsync(stream, request, given);
-        if (!whole && given.Fault.Reset)
+        Reset(socket, !whole && given.Fault.Reset);
+        return whole && request["Connection"] != "close";
+    }
+
+    private static void Reset(Socket socket, bool isDue)
+    {
+        if (isDue)
         {
             socket.LingerState = new LingerOption(true, 0);
             socket.Close();
         }
-
-        return whole && request["Connection"] != "close";
     }
 
     private async Task<SeenRequest?> ReadHeadAsync(Stream stream, int number)
@@ -254,6 +285,11 @@ internal sealed class FakeHttp : LoopbackServer
             int count = (int)new[] { buffer.Length, length - sent, (fault.CutAfter ?? long.MaxValue) - sent, fault.StallAfter > sent ? fault.StallAfter.Value - sent : long.MaxValue }.Min();
             Fill(given, given.From + sent, buffer.AsSpan(0, count));
             sent += count;
+            if (sent == length)
+            {
+                given.Ending?.Invoke();
+            }
+
             request.BytesSent = sent; // before the client can have them, so that a test may look as soon as it has
             if (chunked)
             {

@@ -47,6 +47,7 @@ internal sealed partial class FakeRegistry : IAsyncDisposable
     private readonly HashSet<string> tokens = [];
     private readonly Dictionary<string, int> links = [];
     private int issued;
+    private int atOnce;
     private FakeHttp? registry;
     private FakeHttp? cdn;
     private FakeHttp? tokenServer;
@@ -79,6 +80,11 @@ internal sealed partial class FakeRegistry : IAsyncDisposable
     /// <summary>The most a page has.</summary>
     internal int TagPageSize { get; init; } = 1000;
 
+    /// <summary>Blobs sent at once, over all connections; to who asks for another <see cref="Busy"/> happens.</summary>
+    internal int MostAtOnce { get; init; } = int.MaxValue;
+
+    internal Fault Busy { get; init; } = new();
+
     internal Faults Faults { get; } = new();
 
     /// <summary>"127.0.0.1:port": what references name.</summary>
@@ -110,7 +116,12 @@ internal sealed partial class FakeRegistry : IAsyncDisposable
     {
         cdn = new FakeHttp("cdn", Certificate, request => Answer(request, StorageAnswer)) { ClientIssuer = HasStorage ? ClientIssuer : null, LetsEveryoneIn = true };
         tokenServer = new FakeHttp("token", Certificate, request => Answer(request, TokenAnswer));
-        registry = new FakeHttp("registry", Certificate, request => Answer(request, RegistryAnswer)) { IsSilentToTls = IsSilentToTls, ClientIssuer = ClientIssuer };
+        registry = new FakeHttp("registry", Certificate, request => Answer(request, RegistryAnswer))
+        {
+            IsSilentToTls = IsSilentToTls,
+            ClientIssuer = ClientIssuer,
+            SendBuffer = MostAtOnce < int.MaxValue ? 64 * 1024 : null, // what is sent is then about what was read
+        };
         return this;
     }
 
@@ -185,12 +196,35 @@ internal sealed partial class FakeRegistry : IAsyncDisposable
             requests.Add(request);
             FakeAnswer answer = fault switch
             {
-                { RedirectTo: { } location } => Text(307, "", ("Location", location)),
+                { RedirectTo: { } location } => Text(fault.RedirectStatus, "", ("Location", location)),
                 { Status: { } status } => Text(status, fault.Body),
                 _ => due(request, fault),
             };
-            return answer with { Fault = fault };
+            answer = answer with { Fault = fault };
+            return answer.Status is 200 or 206 && blobs.ContainsValue(answer.Content) ? Counted(request, answer) : answer;
         }
+    }
+
+    private FakeAnswer Counted(SeenRequest request, FakeAnswer answer)
+    {
+        if (atOnce >= MostAtOnce)
+        {
+            return Text(Busy.Status ?? 200, Busy.Body) with { Fault = Busy };
+        }
+
+        request.AtOnce = ++atOnce;
+        bool isOver = false;
+        return answer with
+        {
+            Ending = () =>
+            {
+                lock (gate)
+                {
+                    atOnce -= isOver ? 0 : 1;
+                    isOver = true;
+                }
+            },
+        };
     }
 
     private FakeAnswer RegistryAnswer(SeenRequest request, Fault fault)

@@ -20,8 +20,10 @@ internal sealed record Fault
     /// <summary>Set, or replaced.</summary>
     internal (string Name, string Value)[] Headers { get; init; } = [];
 
-    /// <summary>The Location of a 307 instead of the answer due.</summary>
+    /// <summary>The Location of a redirect instead of the answer due.</summary>
     internal string? RedirectTo { get; init; }
+
+    internal int RedirectStatus { get; init; } = 307;
 
     /// <summary>The connection is closed instead of an answer.</summary>
     internal bool NoAnswer { get; init; }
@@ -29,7 +31,7 @@ internal sealed record Fault
     /// <summary>The connection is closed after so many bytes of the body.</summary>
     internal long? CutAfter { get; init; }
 
-    /// <summary>With a reset instead of an orderly end.</summary>
+    /// <summary>With a reset instead of an orderly end; with <see cref="CutAfter"/> or <see cref="NoAnswer"/>.</summary>
     internal bool Reset { get; init; }
 
     /// <summary>After so many bytes of the body (−1: before the headers) nothing comes until <see cref="Release"/> is called.</summary>
@@ -62,8 +64,8 @@ internal sealed record Fault
     private readonly TaskCompletionSource reached = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly TaskCompletionSource released = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
-    /// <summary>Ends when the server has stalled.</summary>
-    internal Task Reached => reached.Task;
+    /// <summary>Ends when the server has stalled; fails after two minutes, for a client that died on the way never gets there.</summary>
+    internal Task Reached => reached.Task.WaitAsync(TimeSpan.FromMinutes(2));
 
     internal void Release() => released.TrySetResult();
 

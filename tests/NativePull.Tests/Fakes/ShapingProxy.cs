@@ -17,8 +17,12 @@ internal sealed class ShapingProxy : LoopbackServer
 
     private readonly int server;
     private readonly Pace together = new();
+    private readonly Lock gate = new();
     private long passed;
     private int made;
+    private int open;
+    private int mostOpen;
+    private int refused;
 
     internal ShapingProxy(int server)
     {
@@ -38,6 +42,15 @@ internal sealed class ShapingProxy : LoopbackServer
     /// <summary>Each connection is reset after so many bytes towards the client; 0: never.</summary>
     internal long ResetAfter { get; init; }
 
+    /// <summary>Connections at once; another is reset as soon as it is made; 0: any number.</summary>
+    internal int MostAtOnce { get; init; }
+
+    /// <summary>Connections reset because there were too many.</summary>
+    internal int Refused => Volatile.Read(ref refused);
+
+    /// <summary>The most connections there were at once, refused ones left out.</summary>
+    internal int MostOpen => Volatile.Read(ref mostOpen);
+
     /// <summary>Bytes towards the client, headers included.</summary>
     internal long Passed => Interlocked.Read(ref passed);
 
@@ -47,6 +60,40 @@ internal sealed class ShapingProxy : LoopbackServer
     protected override async Task ServeAsync(Socket client, int number)
     {
         Volatile.Write(ref made, number + 1);
+        try
+        {
+            if (!Admit())
+            {
+                client.LingerState = new LingerOption(true, 0);
+                client.Dispose();
+                return;
+            }
+
+            await PassOnAsync(client);
+        }
+        finally
+        {
+            lock (gate)
+            {
+                open--;
+            }
+        }
+    }
+
+    private bool Admit()
+    {
+        lock (gate)
+        {
+            open++;
+            bool isOneTooMany = MostAtOnce > 0 && open > MostAtOnce;
+            refused += isOneTooMany ? 1 : 0;
+            mostOpen = isOneTooMany ? mostOpen : Math.Max(mostOpen, open);
+            return !isOneTooMany;
+        }
+    }
+
+    private async Task PassOnAsync(Socket client)
+    {
         using var end = CancellationTokenSource.CreateLinkedTokenSource(Stopping);
         using (client)
         using (var upstream = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true, ReceiveBufferSize = KernelBuffer })

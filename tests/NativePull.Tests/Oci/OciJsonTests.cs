@@ -34,7 +34,7 @@ public sealed class OciJsonTests
     [Fact]
     public void A_manifest_is_read_with_its_layers_in_order_duplicates_too()
     {
-        ImageManifest manifest = OciJson.ParseManifest(Bytes(Manifest), MediaTypes.OciManifest);
+        ImageManifest manifest = OciJson.ParseManifest(Bytes(Manifest), MediaTypes.OciManifest, "it");
 
         Assert.Equal((A, 7L), (manifest.Config.Digest.ToString(), manifest.Config.Size));
         Assert.Equal("{}"u8.ToArray(), manifest.Config.Data);
@@ -47,7 +47,7 @@ public sealed class OciJsonTests
     [Fact]
     public void An_index_is_read_with_its_platforms()
     {
-        ImageIndex index = OciJson.ParseIndex(Bytes(Index), MediaTypes.OciIndex);
+        ImageIndex index = OciJson.ParseIndex(Bytes(Index), MediaTypes.OciIndex, "it");
 
         Assert.Equal([new Platform("linux", "arm", "v7"), new Platform("linux", "amd64", null), null], index.Manifests.Select(manifest => manifest.Platform));
         Assert.Equal("", index.Manifests[2].MediaType);
@@ -57,7 +57,7 @@ public sealed class OciJsonTests
     [Fact]
     public void A_config_is_read_whatever_its_date_says()
     {
-        ImageConfig config = OciJson.ParseConfig(Bytes("""{"os":"linux","architecture":"arm64","variant":"v8","created":"yesterday","config":{"Env":null},"rootfs":{"type":"layers","diff_ids":["{A}","{B}"]},"history":[{}]}"""));
+        ImageConfig config = OciJson.ParseConfig(Bytes("""{"os":"linux","architecture":"arm64","variant":"v8","created":"yesterday","config":{"Env":null},"rootfs":{"type":"layers","diff_ids":["{A}","{B}"]},"history":[{}]}"""), "it");
 
         Assert.Equal(new Platform("linux", "arm64", "v8"), config.Platform);
         Assert.Equal([A, B], config.DiffIds.Select(diffId => diffId.ToString()));
@@ -67,7 +67,7 @@ public sealed class OciJsonTests
     [Fact]
     public void A_config_without_a_platform_or_layers_is_still_one()
     {
-        ImageConfig config = OciJson.ParseConfig(Bytes("""{"rootfs":{"diff_ids":[]}}"""));
+        ImageConfig config = OciJson.ParseConfig(Bytes("""{"rootfs":{"diff_ids":[]}}"""), "it");
 
         Assert.Equal(new Platform("", "", null), config.Platform);
         Assert.Empty(config.DiffIds);
@@ -76,12 +76,12 @@ public sealed class OciJsonTests
     /// <summary>Where to break the manifest, the index or the config above; what the message must name.</summary>
     public static TheoryData<string, string, string> Broken => new()
     {
-        { "manifest", "", "malformed JSON" },
-        { "manifest", "null", "got null" },
-        { "manifest", "[]", "malformed JSON" },
-        { "manifest", "{", "malformed JSON" },
+        { "manifest", "", "malformed JSON: it is empty" },
+        { "manifest", "null", "it is null" },
+        { "manifest", " [1]", "malformed JSON: unexpected list (byte 1)" },
+        { "manifest", "{", "malformed JSON: it ends too early, after 1 bytes" },
         { "manifest", "{}", "config is missing" },
-        { "manifest", "{} {}", "malformed JSON" },
+        { "manifest", "{} {}", "malformed JSON: unexpected '{' (byte 3)" },
         { "manifest", """{"config":{"digest":"{A}","size":1}}""", "layers is missing" },
         { "manifest", """{"config":null,"layers":[]}""", "config is missing" },
         { "manifest", """{"config":{"digest":"{A}","size":1},"layers":null}""", "layers is missing" },
@@ -90,13 +90,19 @@ public sealed class OciJsonTests
         { "manifest", """{"config":{"digest":"sha256:../../etc/passwd","size":1},"layers":[]}""", "config.digest" },
         { "manifest", """{"config":{"digest":"{A}"},"layers":[]}""", "config.size" },
         { "manifest", """{"config":{"digest":"{A}","size":-1},"layers":[]}""", "config.size" },
-        { "manifest", """{"config":{"digest":"{A}","size":9223372036854775808},"layers":[]}""", "malformed JSON" },
-        { "manifest", """{"config":{"digest":"{A}","size":"1"},"layers":[]}""", "malformed JSON" },
-        { "manifest", """{"config":{"digest":"{A}","size":1.5},"layers":[]}""", "malformed JSON" },
-        { "manifest", """{"config":{"digest":"{A}","size":1,"data":"!"},"layers":[]}""", "malformed JSON" },
+        { "manifest", """{"config":{"digest":"{A}","size":9223372036854775808},"layers":[]}""", "malformed JSON: unexpected number at config.size (byte 101)" },
+        { "manifest", """{"config":{"digest":"{A}","size":"1"},"layers":[]}""", "malformed JSON: unexpected text at config.size (byte 101)" },
+        { "manifest", """{"config":{"digest":"{A}","size":1.5},"layers":[]}""", "malformed JSON: unexpected number at config.size (byte 101)" },
+        { "manifest", """{"config":{"digest":"{A}","size":1,"data":"!"},"layers":[]}""", "malformed JSON: unexpected text at config.data (byte 110)" },
         { "manifest", """{"config":{"digest":"{A}","size":1},"layers":[{"digest":"{A}","size":1},{"digest":"x","size":1}]}""", "layers[1].digest" },
         { "manifest", """{"config":{"digest":"{A}","size":1},"layers":[],"manifests":[]}""", "manifests as well" },
-        { "manifest", """{"mediaType":"\ud800","config":{"digest":"\ud800","size":1},"layers":[]}""", "malformed JSON" },
+        { "manifest", """{"config":{"digest":"\ud800","size":1},"layers":[]}""", "malformed JSON: unexpected text at config.digest (byte 20)" },
+        { "manifest", "{\n  \"config\": {},\n  \"layers\": [,]\n}", "malformed JSON: unexpected ',' (byte 31, line 3)" },
+        { "manifest", "{\"config\": \u0001}", "malformed JSON: unexpected byte 0x01 (byte 11)" },
+        { "manifest", "\ufeff{}", "malformed JSON: unexpected byte 0xef (byte 0)" },
+        { "manifest", """{"config":{"annotations":{"a.b":7}}}""", "malformed JSON: unexpected number at config.annotations['a.b'] (byte 32)" },
+        { "manifest", """{"config":{"digest":true}}""", "malformed JSON: unexpected true at config.digest (byte 20)" },
+        { "manifest", """{"config":{"digest":{"x":1}}}""", "malformed JSON: unexpected object at config.digest (byte 20)" },
         { "index", "{}", "manifests is missing" },
         { "index", """{"manifests":[{"digest":"{A}"}]}""", "manifests[0].size" },
         { "index", """{"manifests":[],"layers":[]}""", "layers or a config as well" },
@@ -105,7 +111,7 @@ public sealed class OciJsonTests
         { "config", """{"rootfs":{}}""", "rootfs.diff_ids is missing" },
         { "config", """{"rootfs":{"diff_ids":["{A}","x"]}}""", "rootfs.diff_ids[1]" },
         { "config", """{"rootfs":{"diff_ids":[null]}}""", "rootfs.diff_ids[0]" },
-        { "config", """{"rootfs":[]}""", "malformed JSON" },
+        { "config", """{"rootfs":[]}""", "malformed JSON: unexpected list at rootfs (byte 10)" },
     };
 
     [Theory]
@@ -115,8 +121,18 @@ public sealed class OciJsonTests
         PullException failure = Assert.Throws<PullException>(() => Parse(kind, Bytes(content)));
 
         Assert.Equal(PullError.Malformed, failure.Reason);
-        Assert.StartsWith(kind + ": ", failure.Message, StringComparison.Ordinal);
+        Assert.StartsWith($"it: {kind}: ", failure.Message, StringComparison.Ordinal);
         Assert.Contains(what, failure.Message, StringComparison.Ordinal);
+        Assert.Equal(failure.Message, failure.Sentence); // not once more in the library's words
+    }
+
+    [Fact]
+    public void Long_words_of_a_stranger_are_not_repeated_whole()
+    {
+        string flood = new('x', 1_000_000);
+
+        Assert.InRange(Assert.Throws<PullException>(() => Parse("manifest", Bytes($$$"""{"config":{"digest":"{{{flood}}}","size":1},"layers":[]}"""))).Message.Length, 100, 200);
+        Assert.InRange(Assert.Throws<PullException>(() => Parse("manifest", Bytes("{\"config\":{\"annotations\":{\"" + flood + "\":1}}}"))).Message.Length, 100, 250);
     }
 
     [Theory]
@@ -128,17 +144,19 @@ public sealed class OciJsonTests
     [Fact]
     public void A_null_member_of_the_other_kind_does_no_harm()
     {
-        Assert.Empty(OciJson.ParseIndex(Bytes("""{"manifests":[],"layers":null,"config":null}"""), "").Manifests);
-        Assert.Empty(OciJson.ParseManifest(Bytes("""{"config":{"digest":"{A}","size":1},"layers":[],"manifests":null}"""), "").Layers);
+        Assert.Empty(OciJson.ParseIndex(Bytes("""{"manifests":[],"layers":null,"config":null}"""), "", "it").Manifests);
+        Assert.Empty(OciJson.ParseManifest(Bytes("""{"config":{"digest":"{A}","size":1},"layers":[],"manifests":null}"""), "", "it").Layers);
     }
 
     [Fact]
-    public void Bytes_that_are_no_UTF_8_are_malformed() =>
-        Assert.Equal(PullError.Malformed, Assert.Throws<PullException>(() => OciJson.MediaTypeOf([.. "{\"mediaType\":\""u8, 0xFF, .. "\"}"u8], "it")).Reason);
+    public void Bytes_that_are_no_UTF_8_are_malformed() => Assert.Equal(
+        "it: manifest: malformed JSON: text that is not UTF-8 at mediaType (byte 14)",
+        Assert.Throws<PullException>(() => OciJson.MediaTypeOf([.. "{\"mediaType\":\""u8, 0xFF, .. "\"}"u8], "it")).Message);
 
     [Fact]
-    public void Nesting_without_end_is_malformed() =>
-        Assert.Equal(PullError.Malformed, Assert.Throws<PullException>(() => OciJson.MediaTypeOf(Bytes(new string('[', 100_000)), "it")).Reason);
+    public void Nesting_without_end_is_malformed() => Assert.Equal(
+        "it: manifest: malformed JSON: nested deeper than 64 levels (byte 64)",
+        Assert.Throws<PullException>(() => OciJson.MediaTypeOf(Bytes(new string('[', 100_000)), "it")).Message);
 
     [Fact]
     public void Mutations_fail_only_as_malformed_or_unsupported()
@@ -179,9 +197,9 @@ public sealed class OciJsonTests
 
     private static object Parse(string kind, byte[] content) => kind switch
     {
-        "manifest" => OciJson.ParseManifest(content, MediaTypes.OciManifest),
-        "index" => OciJson.ParseIndex(content, MediaTypes.OciIndex),
-        _ => OciJson.ParseConfig(content),
+        "manifest" => OciJson.ParseManifest(content, MediaTypes.OciManifest, "it"),
+        "index" => OciJson.ParseIndex(content, MediaTypes.OciIndex, "it"),
+        _ => OciJson.ParseConfig(content, "it"),
     };
 
     private static byte[] Bytes(string document) =>

@@ -218,8 +218,8 @@ public sealed class BlobTransferTests : IDisposable
         (await Binary.ProgramAsync("mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", layout.Parts)).Expect(0);
         try
         {
-            IOException full = await Assert.ThrowsAsync<IOException>(() => PullAsync(it, blob));
-            Assert.Contains("No space", full.Message, StringComparison.OrdinalIgnoreCase);
+            PullException full = await Assert.ThrowsAsync<PullException>(() => PullAsync(it, blob));
+            Assert.Equal(PullError.NoSpace, full.Reason);
         }
         finally
         {

@@ -1,3 +1,4 @@
+using System.Text;
 using NativePull.Registry;
 using NativePull.Tests.Fakes;
 
@@ -55,27 +56,68 @@ public sealed class TagListTests
     [Theory]
     [InlineData("""{"tags":null}""", "")]
     [InlineData("{}", "")]
-    [InlineData("""{"tags":["a","b"],"child":[],"manifest":{}}""", "a b")]
-    public void A_page_is_read(string content, string expected) =>
-        Assert.Equal(expected, string.Join(' ', TagPage.Tags(System.Text.Encoding.UTF8.GetBytes(content), "x")));
+    [InlineData("""{"tags":["a","b"],"child":[],"manifest":{"sha256:1":{"tag":["c"],"tags":["d"]}}}""", "a b")]
+    [InlineData("""{"TAGS":["a"],"tags":["b"]}""", "b")]
+    [InlineData("""{"tags":["\u0061\/","\"x\\"]}""", "a/ \"x\\")]
+    public void A_page_is_read(string content, string expected)
+    {
+        var page = TagPage.Read(Encoding.UTF8.GetBytes(content), "x");
+
+        Assert.Equal(expected, Encoding.UTF8.GetString(page.Lines.Span).TrimEnd('\n').Replace('\n', ' '));
+        Assert.Equal(expected.Split(' ', StringSplitOptions.RemoveEmptyEntries).Length, page.Count);
+    }
+
+    public static TheoryData<string, string> NoPages => new()
+    {
+        { "[]", "x: tag list: malformed JSON: unexpected list (byte 0)" },
+        { "{", "x: tag list: malformed JSON: it ends too early, after 1 bytes" },
+        { "null", "x: tag list: malformed JSON: unexpected null (byte 0)" },
+        { """{"tags":[]}x""", "x: tag list: malformed JSON: unexpected 'x' (byte 11)" },
+        { """{"tags":{}}""", "x: tag list: malformed JSON: unexpected object at tags (byte 8)" },
+        { """{"tags":["a",null]}""", "x: tag list: malformed JSON: unexpected null at tags[1] (byte 13)" },
+        { """{"tags":["a\u001b[2Jb"]}""", "x: tag list: tags[0] is \"a\\u001b[2Jb\", which is no tag" },
+        { """{"tags":["a","a\nb"]}""", "x: tag list: tags[1] is \"a\\nb\", which is no tag" },
+        { """{"tags":[""]}""", "x: tag list: tags[0] is \"\", which is no tag" },
+        { """{"tags":["a b"]}""", "x: tag list: tags[0] is \"a b\", which is no tag" },
+        { """{"tags":["ä"]}""", "x: tag list: tags[0] is \"ä\", which is no tag" },
+        { """{"tags":["\ud800"]}""", "x: tag list: tags[0] is \"\\ud800\", which is no tag" },
+        { $$"""{"tags":["{{new string('a', 257)}}"]}""", $"x: tag list: tags[0] is \"{new string('a', 60)}…\", which is no tag" },
+    };
 
     [Theory]
-    [InlineData("[]")]
-    [InlineData("{")]
-    [InlineData("""{"tags":[null]}""")]
-    [InlineData("""{"tags":["a\u001b[2Jb"]}""")]
-    [InlineData("""{"tags":["a\nb"]}""")]
-    public void A_page_that_is_none_is_malformed(string content) =>
-        Assert.Equal(PullError.Malformed, Assert.Throws<PullException>(() => TagPage.Tags(System.Text.Encoding.UTF8.GetBytes(content), "x")).Reason);
+    [MemberData(nameof(NoPages))]
+    public void A_page_that_is_none_is_malformed(string content, string line)
+    {
+        PullException failure = Assert.Throws<PullException>(() => TagPage.Read(Encoding.UTF8.GetBytes(content), "x"));
+
+        Assert.Equal((PullError.Malformed, line), (failure.Reason, failure.Sentence));
+    }
+
+    [Fact]
+    public void A_list_whose_pages_do_not_repeat_ends_at_a_limit()
+    {
+        TagListEnd end = new("x");
+        for (int i = 0; i < 100_000; i++)
+        {
+            end.Check($"/{i}", Numbered(i));
+        }
+
+        PullException failure = Assert.Throws<PullException>(() => end.Check("/last", Numbered(-1)));
+
+        Assert.Equal(PullError.LimitPassed, failure.Reason);
+        Assert.Contains("100000 pages", failure.Message, StringComparison.Ordinal);
+    }
+
+    private static TagPage Numbered(int number) => new(Encoding.UTF8.GetBytes($"t{number}\n"), 1);
 
     private static RegistryHarness Ready() => new(new FakeRegistry { Tags = Tags, TagPageSize = 10 });
 
     private static async Task<List<string>> ListAsync(RegistryHarness it, int pageSize = 1000, string? after = null)
     {
         List<string> all = [];
-        await foreach (string tag in it.Client.ListTagsAsync(RegistryHarness.Repository, pageSize, after, RegistryHarness.Token))
+        await foreach (TagPage page in it.Client.ListTagsAsync(RegistryHarness.Repository, pageSize, after, RegistryHarness.Token))
         {
-            all.Add(tag);
+            all.AddRange(Encoding.UTF8.GetString(page.Lines.Span).Split('\n', StringSplitOptions.RemoveEmptyEntries));
         }
 
         return all;

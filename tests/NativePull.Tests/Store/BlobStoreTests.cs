@@ -109,6 +109,27 @@ public sealed class BlobStoreTests
     }
 
     [Fact]
+    public async Task A_holder_that_shows_that_it_lives_is_waited_for()
+    {
+        FakeTime clock = new();
+        using StoreHarness store = new() { Options = new StoreOptions { Clock = clock, LockTimeout = TimeSpan.FromMinutes(2), LockPoll = TimeSpan.FromSeconds(1) } };
+        Directory.CreateDirectory(store.Layout.Parts);
+        Descriptor blob = StoreHarness.Describe(content);
+        using BlobIngest first = (await store.Blobs.BeginAsync(blob, StoreHarness.Token))!;
+        int signs = 10;
+
+        await Assert.ThrowsAsync<PullException>(() => store.Blobs.BeginAsync(blob, StoreHarness.Token, waits: () =>
+        {
+            if (clock.Waits.Count % 100 == 99 && signs-- > 0)
+            {
+                first.Touch();
+            }
+        }));
+
+        Assert.InRange(clock.Waits.Count, 1000, 1122);
+    }
+
+    [Fact]
     public async Task Eight_at_once_write_one_blob_once()
     {
         using StoreHarness store = StoreHarness.Make();

@@ -1,0 +1,82 @@
+using System.Text.Json;
+using NativePull.Tests.EndToEnd;
+
+namespace NativePull.Tests.Conformance;
+
+/// <summary>
+/// Every output of an awkward image on the file systems that machines and containers have: the tree is the one on tmpfs, the layers mount to it, the
+/// archive has the same bytes, and what is there is replaced.
+/// </summary>
+public sealed class TargetFileSystemTests
+{
+    // Of the year 4147, which neither ext4 nor xfs holds.
+    private const string TooLate = "future2";
+
+    [Theory]
+    [InlineData("ext4", "truncate -s 300M i; mkfs.ext4 -q i; mount -o loop i t")]
+    [InlineData("xfs", "truncate -s 400M i; mkfs.xfs -q i; mount -o loop i t")]
+    [InlineData("btrfs", "truncate -s 300M i; mkfs.btrfs -q i; mount -o loop i t")]
+    [InlineData("overlay", "mkdir lower u w; mount -t overlay o -o lowerdir=lower,upperdir=u,workdir=w t")]
+    [InlineData("overlay", "truncate -s 300M i; mkfs.ext4 -q i; mkdir e; mount -o loop i e; mkdir e/lower e/u e/w; mount -t overlay o -o lowerdir=e/lower,upperdir=e/u,workdir=e/w t")]
+    public async Task All_outputs_are_whole_and_are_replaced(string name, string mount)
+    {
+        using TemporaryDirectory work = new();
+        await AwkwardTree.LayoutAsync(work);
+        await SkipUnlessMountableAsync(name);
+        (await Binary.RunAsync("extract", $"oci:{work["layout"]}", "-q", "--rootfs", work["r"], "--tar", work["x"])).Expect(0);
+        SortedDictionary<string, string> expected = FileTree.Read(work["r"]);
+        Directory.CreateDirectory(work["mnt"]);
+
+        MountNamespace.Run(work["mnt"], () =>
+        {
+            string at = work["mnt/t"];
+            AwkwardTree.Run(work["mnt"], $"mkdir t m; ({mount}) 2>&1; mkdir -p t/r/old t/l/old; echo old >t/x");
+            try
+            {
+                for (int i = 0; i < 2; i++)
+                {
+                    BinaryResult result = Binary.RunAsync(
+                        "extract", $"oci:{work["layout"]}", "--platform", "linux/amd64", "--json", "--rootfs", $"{at}/r", "--layers", $"{at}/l", "--tar", $"{at}/x", "--replace").GetAwaiter().GetResult();
+                    Same(expected, FileTree.Read($"{at}/r"), result.Expect(0).Out);
+                }
+
+                MountNamespace.MountOverlay(work["mnt/m"], [.. Directory.GetDirectories($"{at}/l").OrderDescending(StringComparer.Ordinal)]);
+                Same(FileTree.Read($"{at}/r"), FileTree.Read(work["mnt/m"]), null);
+                MountNamespace.Unmount(work["mnt/m"]);
+                AwkwardTree.Run("/", $"cmp '{work["x"]}' '{at}/x'; test \"$(ls -A '{at}' | grep -vx lost+found | xargs)\" = 'l r x'");
+            }
+            finally
+            {
+                MountNamespace.Unmount(at);
+            }
+        });
+    }
+
+    private static void Same(SortedDictionary<string, string> expected, SortedDictionary<string, string> actual, string? json)
+    {
+        string[] different = [.. expected.Keys.Union(actual.Keys).Where(path => expected.GetValueOrDefault(path) != actual.GetValueOrDefault(path))];
+        if (json is not null)
+        {
+            // told, not passed over
+            long lost = JsonDocument.Parse(json).RootElement.GetProperty("lost").GetProperty("times").GetInt64();
+            Assert.Equal(different.Length, lost);
+            different = [.. different.Where(path => path != TooLate)];
+        }
+
+        Assert.True(different.Length == 0, string.Join('\n', different.Select(path => $"{TreeText.Show(path)}: {expected.GetValueOrDefault(path)} but {actual.GetValueOrDefault(path)}")));
+    }
+
+    private static async Task SkipUnlessMountableAsync(string name)
+    {
+        BinaryResult kernel = await Binary.ProgramAsync("bash", "-c", $"grep -qw {name} /proc/filesystems || modprobe -q {name}");
+        Assert.SkipUnless(kernel.Code == 0, $"this kernel has no {name}");
+        if (name == "overlay")
+        {
+            Assert.SkipUnless(Environment.OSVersion.Version >= new Version(6, 7), "overlayfs on overlayfs knows no whiteouts before Linux 6.7");
+            return;
+        }
+
+        Assert.SkipUnless((await Binary.ProgramAsync("bash", "-c", $"command -v mkfs.{name}")).Code == 0, $"there is no mkfs.{name}");
+        Assert.SkipUnless((await Binary.ProgramAsync("losetup", "-f")).Code == 0, "there are no loop devices here");
+    }
+}
