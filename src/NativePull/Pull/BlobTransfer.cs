@@ -25,6 +25,7 @@ internal sealed class BlobTransfer(
     private readonly Lane main = new();
     private int lanes = 1;
     private volatile bool noRanges;
+    private volatile bool givesStretches; // one was had
     private bool sendsWhole;
 
     /// <summary>
@@ -175,19 +176,24 @@ internal sealed class BlobTransfer(
         }
 
         lane.IsStretch = true;
-        lane.Reader ??= isExtra
-            ? registry.OpenExtraRange(repository, blob, lane.Position, lane.End)
+        bool isBrief = isExtra || !givesStretches;
+        lane.Reader ??= isBrief
+            ? registry.OpenRangeBriefly(repository, blob, lane.Position, lane.End)
             : registry.OpenRange(repository, blob, lane.Position, lane.End, GiveWay);
         try
         {
-            return await lane.Reader.ReadAsync(buffer, token);
+            int read = await lane.Reader.ReadAsync(buffer, token);
+            givesStretches |= read > 0;
+            return read;
         }
-        catch (RegistryException refused) when (refused.Reason is PullError.Denied or PullError.Unauthorized or PullError.NotFound)
+        catch (RegistryException refused) when (refused.Reason is PullError.Denied or PullError.Unauthorized or PullError.NotFound || (!isExtra && isBrief && IsPassing(refused)))
         {
             // whether that is meant for the whole as well is seen when the whole is asked for
             return 0;
         }
     }
+
+    private static bool IsPassing(RegistryException failure) => failure.Reason is PullError.RateLimited or PullError.Unavailable or PullError.Stalled;
 
     private void AddLane(CancellationToken token)
     {
@@ -212,13 +218,15 @@ internal sealed class BlobTransfer(
     {
         await Task.Yield();
         Lane lane = new();
+        bool hasFailed = false;
         try
         {
             await WriteAsync(lane, isExtra: true, token);
         }
         catch (RegistryException failure)
         {
-            budget.Failed(isRefused: failure.Reason is PullError.RateLimited or PullError.Unavailable or PullError.Stalled);
+            hasFailed = true;
+            budget.Failed(isRefused: IsPassing(failure));
         }
         finally
         {
@@ -229,7 +237,7 @@ internal sealed class BlobTransfer(
                 lanes--;
             }
 
-            if (noRanges)
+            if (noRanges || hasFailed)
             {
                 plan.Regrow(main);
             }

@@ -126,8 +126,8 @@ internal sealed class RegistryClient(string registry, RegistryOptions options, I
         string repository, Descriptor blob, long offset, long end, Func<RegistryException, CancellationToken, Task<bool>>? giveWay = null) =>
         new(transport, repository, blob, offset, end, new Attempts(What(repository, blob), options, retries) { GiveWay = giveWay });
 
-    /// <summary>The same where others can do its work: it is quick to give up, and a registry that is asked for too much is left alone.</summary>
-    internal BlobReader OpenExtraRange(string repository, Descriptor blob, long offset, long end)
+    /// <summary>The same where its work can be done by others, or in another way: it is quick to give up, and a registry that is asked for too much is left alone.</summary>
+    internal BlobReader OpenRangeBriefly(string repository, Descriptor blob, long offset, long end)
     {
         RegistryOptions patience = options with { Retry = options.Retry with { Tries = 2, MaximumRetryAfter = TimeSpan.FromSeconds(1) } };
         return new BlobReader(transport, repository, blob, offset, end, new Attempts(What(repository, blob), patience, retries));

@@ -196,7 +196,7 @@ internal sealed partial class FakeRegistry : IAsyncDisposable
             requests.Add(request);
             FakeAnswer answer = fault switch
             {
-                { RedirectTo: { } location } => Text(307, "", ("Location", location)),
+                { RedirectTo: { } location } => Text(fault.RedirectStatus, "", ("Location", location)),
                 { Status: { } status } => Text(status, fault.Body),
                 _ => due(request, fault),
             };

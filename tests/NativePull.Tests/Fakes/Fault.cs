@@ -20,8 +20,10 @@ internal sealed record Fault
     /// <summary>Set, or replaced.</summary>
     internal (string Name, string Value)[] Headers { get; init; } = [];
 
-    /// <summary>The Location of a 307 instead of the answer due.</summary>
+    /// <summary>The Location of a redirect instead of the answer due.</summary>
     internal string? RedirectTo { get; init; }
+
+    internal int RedirectStatus { get; init; } = 307;
 
     /// <summary>The connection is closed instead of an answer.</summary>
     internal bool NoAnswer { get; init; }
