@@ -84,12 +84,13 @@ internal class PullException(PullError reason, string message, Exception? inner 
     {
         get
         {
-            var text = new StringBuilder(Message);
+            var text = new StringBuilder(Message.TrimEnd('.')); // the library's sentences end with a stop
             for (Exception? cause = InnerException; cause is not null; cause = cause.InnerException)
             {
-                if (!text.ToString().Contains(cause.Message, StringComparison.Ordinal))
+                string said = cause.Message.TrimEnd('.');
+                if (!text.ToString().Contains(said, StringComparison.Ordinal))
                 {
-                    text.Append(": ").Append(cause.Message);
+                    text.Append(": ").Append(said);
                 }
             }
 

@@ -113,7 +113,20 @@ internal sealed class RegistrySettings(ParseResult parsed, Options options, IPro
 
     private static string ReadToken(string file)
     {
-        string text = File.ReadAllText(file).Trim();
+        string text;
+        try
+        {
+            text = File.ReadAllText(file).Trim();
+        }
+        catch (Exception missing) when (missing is FileNotFoundException or DirectoryNotFoundException)
+        {
+            throw new PullException(PullError.Usage, $"{file}: no such file of a registry token");
+        }
+        catch (Exception unreadable) when (unreadable is IOException or UnauthorizedAccessException)
+        {
+            throw new PullException(PullError.Machine, $"{file}: the registry token cannot be read", unreadable);
+        }
+
         return text.Length > 0 && text.All(c => c is > ' ' and <= '~')
             ? text
             : throw new PullException(PullError.Usage, $"{file}: not one token");

@@ -55,7 +55,7 @@ internal static class HostsToml
         private Place At(string address, TomlTable host)
         {
             string full = address.Contains("://", StringComparison.Ordinal) ? address
-                : $"{(RegistryAddress.IsLoopback(new Uri("http://" + address).Host) ? "http" : "https")}://{address}";
+                : $"{(Uri.TryCreate("http://" + address, UriKind.Absolute, out Uri? plain) && RegistryAddress.IsLoopback(plain.Host) ? "http" : "https")}://{address}";
             return Uri.TryCreate(full, UriKind.Absolute, out Uri? uri) && uri.Scheme is "http" or "https" && uri.UserInfo.Length == 0
                 ? Place.At(uri, Optional<object>(host, "override_path", "true or false") is true) with { Namespace = registry }
                 : throw Toml.Error(file, host.Line, $"\"{address}\" is no address of a host");

@@ -58,9 +58,10 @@ internal sealed class RegistriesConf
         string prefix = entry.Prefix.StartsWith("*.", StringComparison.Ordinal) ? name[..name.IndexOf('/', StringComparison.Ordinal)] : entry.Prefix;
         string full = location + name[prefix.Length..];
         int slash = full.IndexOf('/', StringComparison.Ordinal);
-        if (slash <= 0 || slash == full.Length - 1 || !Uri.TryCreate($"https://{full[..slash]}/", UriKind.Absolute, out Uri? secure))
+        if (slash <= 0 || slash == full.Length - 1 || location.Contains("://", StringComparison.Ordinal)
+            || !Uri.TryCreate($"https://{full[..slash]}/", UriKind.Absolute, out Uri? secure) || secure.UserInfo.Length > 0)
         {
-            throw new PullException(PullError.Usage, $"{file}: \"{location}\" is no location for {name}");
+            throw new PullException(PullError.Usage, $"{file}: \"{location}\" is no location for {name} (HOST[:PORT][/PATH], without a scheme or user)");
         }
 
         string host = full[..slash];

@@ -105,7 +105,8 @@ internal sealed class RegistryPlace : IDisposable
             : request.Repository.Length > 0 && request.Path.StartsWith(prefix, StringComparison.Ordinal) ? $"{Place.ApiPath}{repository}/{request.Path[prefix.Length..]}"
             : Place.ApiPath + request.Path["v2/".Length..];
         string query = Place.Namespace is null ? "" : $"{(path.Contains('?', StringComparison.Ordinal) ? '&' : '?')}ns={Uri.EscapeDataString(Place.Namespace)}";
-        return new Uri(host, path + query);
+        // put together as text: resolved against the host, a path that begins with two slashes would be another host, which would get the token
+        return new Uri(host.GetLeftPart(UriPartial.Authority) + (path.StartsWith('/') ? "" : "/") + path + query);
     }
 
     // As it was sent: the library's own reading of this header drops what it does not understand.

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Globalization;
 using NativePull.Tests.Fakes;
 
 namespace NativePull.Tests.EndToEnd;
@@ -70,6 +71,33 @@ public sealed class ConcurrencyTests
 
         Assert.Equal(1, proxy.MostOpen);
         Assert.InRange(proxy.Refused, 1, (6 * LibrarysTries) + TrialsOnASlowMachine);
+        Assert.All(image.Layers, layer => Assert.True(File.Exists(store[$"s/blobs/sha256/{layer.Digest.Hex}"])));
+    }
+
+    [Theory]
+    [InlineData(1, "429")]
+    [InlineData(2, "429")]
+    [InlineData(2, "503")]
+    [InlineData(3, "503")]
+    public async Task Large_and_small_blobs_share_what_a_narrow_server_bears(int most, string refusal)
+    {
+        await using FakeRegistry registry = new FakeRegistry { MostAtOnce = most, Busy = new Fault { Status = int.Parse(refusal, CultureInfo.InvariantCulture) } }.Start();
+        FakeImage image = new(registry, "a/b");
+        for (int i = 0; i < 12; i++)
+        {
+            image.Layer(FakeContent.Generated(i, i is 2 or 5 ? 40 * MB : 1 * MB));
+        }
+
+        image.Publish();
+        // each connection is slow: a server that bore them would be asked for eight
+        await using ShapingProxy proxy = new(registry.Port) { RateOfEach = 10 * MB };
+        using TemporaryDirectory store = new();
+
+        (await Binary.RunAsync("pull", $"{proxy.Address}/a/b", "--store", store["s"])).Expect(0);
+
+        SeenRequest[] blobs = [.. registry.Requests.Where(request => request.Path.Contains("/blobs/", StringComparison.Ordinal))];
+        Assert.Equal(most, blobs.Max(request => request.AtOnce));
+        Assert.InRange(blobs.Count(request => request.AtOnce == 0), 1, 24);
         Assert.All(image.Layers, layer => Assert.True(File.Exists(store[$"s/blobs/sha256/{layer.Digest.Hex}"])));
     }
 

@@ -93,6 +93,200 @@ public sealed class MirrorPullTests : IDisposable
         Assert.Contains("registries.conf, line 5: ", broken.Expect(2).Error, StringComparison.Ordinal);
     }
 
+    /// <summary>
+    /// hosts.toml ({s}: the registry, {m}: the mirror), the repository as the mirror has it, what it is asked for with a tag's manifest, and the path before a
+    /// blob's digest there.
+    /// </summary>
+    public static TheoryData<string, string, bool, string> Hosts => new()
+    {
+        { "server = \"{s}\"\n[host.\"{m}\"]\ncapabilities = [\"pull\"]", "a/b", false, "/v2/a/b/blobs/" },
+        { "server = \"{s}\"\n[host.\"{m}\"]", "a/b", false, "/v2/a/b/blobs/" },
+        { "[host.\"{m}\"]\ncapabilities = [\"pull\", \"resolve\"]", "a/b", true, "/v2/a/b/blobs/" },
+        { "[host.\"{m}/v2/mirrored\"]\noverride_path = true", "mirrored/a/b", false, "/v2/mirrored/a/b/blobs/" },
+        { "[host.\"{m}\"]\n[host.\"{m}\".header]\nX-Key = [\"k1\"]", "a/b", false, "/v2/a/b/blobs/" },
+    };
+
+    [Theory]
+    [MemberData(nameof(Hosts))]
+    public async Task Hosts_toml_says_who_is_asked_for_what_and_how(string toml, string repository, bool resolves, string path)
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        await using FakeRegistry mirror = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").Layer(("f", Content(1, 1000))).Publish(withIndex: true);
+        new FakeImage(mirror, repository).Layer(("f", Content(1, 1000))).Publish(withIndex: true);
+        Directory.CreateDirectory(directory["_default"]);
+        await File.WriteAllTextAsync(
+            directory["_default/hosts.toml"],
+            toml.Replace("{s}", registry.Url, StringComparison.Ordinal).Replace("{m}", mirror.Url, StringComparison.Ordinal),
+            TestContext.Current.CancellationToken);
+
+        (await Binary.RunAsync("pull", image.Reference(), "--store", directory["store"], "--hosts-dir", directory.Path)).Expect(0);
+
+        Assert.Equal(resolves ? 0 : 1, registry.Requests.Count); // the tag, and nothing else
+        Assert.Equal(resolves, mirror.Requests.Any(request => request.Path.Contains("/manifests/latest", StringComparison.Ordinal)));
+        Assert.Contains(mirror.Requests, request => request.Path == $"{path}{image.Layers[0].Digest}?ns={Uri.EscapeDataString(registry.Address)}");
+        Assert.All(mirror.Requests, request => Assert.EndsWith($"?ns={Uri.EscapeDataString(registry.Address)}", request.Path, StringComparison.Ordinal));
+        Assert.All(mirror.Requests, request => Assert.Equal(toml.Contains("header", StringComparison.Ordinal) ? "k1" : null, request["X-Key"]));
+        Assert.All(registry.Requests, request => Assert.Null(request["X-Key"]));
+    }
+
+    [Theory]
+    [InlineData("ca = \"ca.pem\"", 0)]
+    [InlineData("skip_verify = true", 0)]
+    [InlineData("", 1)]
+    [InlineData("ca = \"ca.pem\"\nclient = [[\"c.pem\", \"k.pem\"]]", 0)]
+    public async Task A_mirror_has_its_own_trust_and_certificate(string settings, int warnings)
+    {
+        using FakeCertificates authority = new();
+        bool wantsClient = settings.Contains("client", StringComparison.Ordinal);
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        await using FakeRegistry mirror = new FakeRegistry { Certificate = authority.Issue(), ClientIssuer = wantsClient ? "CN=fake root" : null }.Start();
+        FakeImage image = new FakeImage(registry, "a/b").Layer(("f", Content(1, 1000))).Publish();
+        new FakeImage(mirror, "a/b").Layer(("f", Content(1, 1000))).Publish();
+        (string certificate, string key) = authority.IssueClient("EC");
+        Directory.CreateDirectory(directory[registry.Address]);
+        foreach ((string file, string content) in new[] { ("hosts.toml", $"[host.\"{mirror.Url}\"]\n{settings}"), ("ca.pem", authority.RootPem), ("c.pem", certificate), ("k.pem", key) })
+        {
+            await File.WriteAllTextAsync(directory[$"{registry.Address}/{file}"], content, TestContext.Current.CancellationToken);
+        }
+
+        BinaryResult result = await Binary.RunAsync("pull", image.Reference(), "--store", directory["store"], "--hosts-dir", directory.Path);
+
+        Assert.Equal(warnings, result.Expect(0).Error.Split('\n').Count(line => line.Contains("warning: mirror ", StringComparison.Ordinal)));
+        Assert.Equal(warnings > 0, mirror.Requests.Count == 0);
+    }
+
+    /// <summary>registries.conf ({s}: the registry, {m}: the mirror), what is asked for, the repository at the registry, and whether the mirror resolves the tag.</summary>
+    public static TheoryData<string, string, string, bool?> Confs => new()
+    {
+        { "[[registry]]\nprefix = \"short.example/team\"\nlocation = \"{s}/real\"", "short.example/team/app", "real/app", null },
+        { "[[registry]]\nprefix = \"*.example\"\nlocation = \"{s}\"", "any.example/team/app", "team/app", null },
+        { "[[registry]]\nlocation = \"{s}\"\nmirror-by-digest-only = true\n[[registry.mirror]]\nlocation = \"{m}\"\npull-from-mirror = \"all\"", "{s}/a/b", "a/b", false },
+        { "[[registry]]\nlocation = \"{s}\"\n[[registry.mirror]]\nlocation = \"{m}\"\npull-from-mirror = \"all\"", "{s}/a/b", "a/b", true },
+        { "[[registry]]\nlocation = \"{s}\"\n[[registry.mirror]]\nlocation = \"{m}\"\npull-from-mirror = \"digest-only\"", "{s}/a/b", "a/b", false },
+    };
+
+    [Theory]
+    [MemberData(nameof(Confs))]
+    public async Task Registries_conf_says_where_a_name_is_and_what_mirrors_are_for(string conf, string reference, string repository, bool? resolves)
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        await using FakeRegistry mirror = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, repository).Layer(("f", Content(1, 1000))).Publish();
+        new FakeImage(mirror, repository).Layer(("f", Content(1, 1000))).Publish();
+        string Filled(string text) => text.Replace("{s}", registry.Address, StringComparison.Ordinal).Replace("{m}", mirror.Address, StringComparison.Ordinal);
+        await File.WriteAllTextAsync(directory["registries.conf"], Filled(conf), TestContext.Current.CancellationToken);
+
+        BinaryResult result = await Binary.RunAsync("pull", Filled(reference), "--store", directory["store"], "--registries-conf", directory["registries.conf"]);
+
+        Assert.Equal($"{Filled(reference)}@{image.Digest}\n", result.Expect(0).Out);
+        Assert.Equal(resolves is true ? 0 : resolves is false ? 1 : 3, registry.Requests.Count);
+        Assert.Equal(resolves is true, mirror.Requests.Any(request => request.Path.Contains("/manifests/latest", StringComparison.Ordinal)));
+    }
+
+    /// <summary>What a mirror answers to everything, and how often it is asked for five blobs and the manifest.</summary>
+    public static TheoryData<string, int> Useless => new()
+    {
+        { "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", 6 },
+        { "HTTP/1.1 401 U\r\nWWW-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\r\n", 6 },
+        { "HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n", 6 },
+        { "HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n", 6 },
+        { "HTTP/1.1 429 Slow\r\nRetry-After: 3600\r\nContent-Length: 0\r\n\r\n", 6 },
+        { "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nno\n", 6 },
+        { "HTTP/1.1 307 T\r\nLocation: ftp://x/\r\nContent-Length: 0\r\n\r\n", 1 },
+        { "nonsense\r\n\r\n", 1 },
+        { "", 1 }, // silence
+    };
+
+    [Theory]
+    [MemberData(nameof(Useless))]
+    public async Task A_mirror_that_is_of_no_use_costs_one_request_each_and_a_dead_one_one_in_all(string answer, int requests)
+    {
+        int asked = 0;
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new(registry, "a/b");
+        for (int i = 0; i < 4; i++)
+        {
+            image.Layer(("f", Content(i, 1000)));
+        }
+
+        image.Publish(withIndex: true);
+        await using RawServer mirror = new(async (_, stream, token) =>
+        {
+            Interlocked.Increment(ref asked);
+            await stream.WriteAsync(System.Text.Encoding.ASCII.GetBytes(answer), token);
+            await Task.Delay(answer.Length == 0 ? Timeout.Infinite : 0, token);
+        });
+
+        BinaryResult result = await Binary.RunAsync(
+            "pull", image.Reference(), "--store", directory["store"], "--mirror", $"{registry.Address}=http://{mirror.Address}", "--stall-timeout", "1s", "--connect-timeout", "1s", "--json");
+
+        result.Expect(0);
+        Assert.Equal(requests, asked);
+        Assert.Equal(7, registry.Requests.Count); // index, manifest, config and four layers, each once
+        Assert.DoesNotContain("try 2", result.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_mirror_that_no_packet_reaches_is_left_after_one_connect_time_out()
+    {
+        Assert.SkipUnless(Environment.IsPrivilegedProcess, "needs root: network namespaces");
+        using NetworkNamespace network = new();
+        network.Ip("link set lo up");
+        network.AddBlackHole();
+        await using FakeRegistry registry = network.Run(() => new FakeRegistry().Start());
+        FakeImage image = new FakeImage(registry, "a/b").Layer(("f", [1])).Layer(("g", [2])).Publish(withIndex: true);
+
+        using Process pull = network.Run(() => Binary.Start(null, Binary.File,
+            ["pull", image.Reference(), "--store", directory["store"], "--mirror", $"{registry.Address}=http://198.51.100.9:5000", "--connect-timeout", "300ms"]));
+        BinaryResult result = (await Binary.FinishAsync(pull)).Expect(0);
+
+        Assert.Single(result.Error.Split('\n'), line => line.Contains("198.51.100.9", StringComparison.Ordinal));
+        Assert.Contains("no connection within 0.3 s; going on without it", result.Error, StringComparison.Ordinal);
+    }
+
+    /// <summary>Files of settings that make no sense.</summary>
+    public static TheoryData<string, string> Nonsense => new()
+    {
+        { "hosts.toml", "[host.\"[::1\"]" },
+        { "hosts.toml", "[host.\"\"]" },
+        { "hosts.toml", "[host.\":\"]" },
+        { "hosts.toml", "[host.\"a b\"]" },
+        { "hosts.toml", "[host.\"http://\"]" },
+        { "hosts.toml", "server = \"http://[\"" },
+        { "registries.conf", "[[registry]]\nlocation = \"{s}\"\n[[registry.mirror]]\nlocation = \"[::1\"" },
+        { "registries.conf", "[[registry]]\nlocation = \"{s}\"\n[[registry.mirror]]\nlocation = \"a b\"" },
+        { "registries.conf", "[[registry]]\nlocation = \"{s}\"\n[[registry.mirror]]\nlocation = \"https://m\"" },
+        { "registries.conf", "[[registry]]\nlocation = \"{s}\"\n[[registry.mirror]]\nlocation = \"user@m\"" },
+        { "registries.conf", "[[registry]]\nlocation = \"{s}\"\n[[registry.mirror]]\nlocation = \"m:99999\"" },
+        { "--mirror", "=" },
+        { "--mirror", "{s}=http://[" },
+        { "--mirror", "{s}=ftp://m" },
+    };
+
+    [Theory]
+    [MemberData(nameof(Nonsense))]
+    public async Task Settings_that_make_no_sense_are_a_wrong_call(string where, string text)
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").Layer(("f", [1])).Publish();
+        text = text.Replace("{s}", registry.Address, StringComparison.Ordinal);
+        string file = where == "hosts.toml" ? $"{registry.Address}/hosts.toml" : "registries.conf";
+        Directory.CreateDirectory(directory[registry.Address]);
+        await File.WriteAllTextAsync(directory[file], text, TestContext.Current.CancellationToken);
+        string[] option = where switch
+        {
+            "hosts.toml" => ["--hosts-dir", directory.Path],
+            "registries.conf" => ["--registries-conf", directory[file]],
+            _ => [where, text],
+        };
+
+        BinaryResult result = await Binary.RunAsync(["pull", image.Reference(), "--store", directory["store"], .. option]);
+
+        Assert.Contains(where, result.Expect(2).Error, StringComparison.Ordinal);
+        Assert.Empty(registry.Requests);
+    }
+
     public void Dispose() => directory.Dispose();
 
     private static byte[] Content(int seed, int length) => FakeContent.Generated(seed, length).ToArray();

@@ -222,6 +222,35 @@ public sealed class SignInTests : IDisposable
         }
     }
 
+    /// <summary>An option, what it names in the test's directory, the exit code, and what is said after the path.</summary>
+    public static TheoryData<string, string, int, string> Files => new()
+    {
+        { "--registry-token-file", "absent", 2, ": no such file of a registry token" },
+        { "--registry-token-file", "directory", 8, ": the registry token cannot be read: " },
+        { "--registry-token-file", "empty", 2, ": not one token" },
+        { "--authfile", "absent", 2, ": no such auth file" },
+        { "--authfile", "directory", 8, ": the auth file cannot be read: " },
+        { "--authfile", "empty", 8, ": malformed auth file: it is empty" },
+        { "--registries-conf", "absent", 2, ": cannot be read: " },
+        { "--hosts-dir", "absent", 2, ": no such directory of hosts.toml files" },
+    };
+
+    [Theory]
+    [MemberData(nameof(Files))]
+    public async Task A_file_that_is_none_is_named_in_one_sentence(string option, string file, int code, string said)
+    {
+        await using FakeRegistry registry = new FakeRegistry { Auth = new FakeAuth() }.Start();
+        string reference = new FakeImage(registry, "a/b").Layer(("f", [1])).Publish().Reference();
+        Directory.CreateDirectory(directory["directory"]);
+        await File.WriteAllTextAsync(directory["empty"], "", Token);
+
+        BinaryResult result = await Binary.RunAsync("pull", reference, "--store", directory["s"], option, directory[file], "-q");
+
+        Assert.StartsWith($"nativepull: {directory[file]}{said}", result.Expect(code).Error, StringComparison.Ordinal);
+        Assert.DoesNotContain(".: ", result.Error, StringComparison.Ordinal);
+        Assert.DoesNotContain(".\n", result.Error, StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task A_helper_that_hangs_costs_its_ten_seconds_and_a_warning()
     {

@@ -171,6 +171,34 @@ public sealed class TransferTests : IDisposable
     }
 
     [Fact]
+    public async Task A_server_of_the_old_kind_that_ends_bodies_with_the_connection_is_continued_where_it_broke_off()
+    {
+        byte[] bytes = FakeContent.Generated(6, 1 * MB).ToArray();
+        List<string> heads = [];
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").Layer(FakeContent.Of(bytes)).Publish();
+        await using RawServer old = new(async (line, stream, token) =>
+        {
+            int number;
+            lock (heads)
+            {
+                heads.Add(line);
+                number = heads.Count;
+            }
+
+            // the first breaks off in the middle; ranges are unknown to it
+            await stream.WriteAsync("HTTP/1.0 200 OK\r\n\r\n"u8.ToArray(), token);
+            await stream.WriteAsync(bytes.AsMemory(0, number == 1 ? 300_000 : bytes.Length), token);
+        });
+        registry.Faults.On($"blobs/{image.Layers[0].Digest}", new Fault { RedirectTo = $"http://{old.Address}/blob" }, 9);
+
+        (await Binary.RunAsync("pull", image.Reference(), "--store", scratch["s"])).Expect(0);
+
+        Assert.Equal(2, heads.Count);
+        Assert.Equal(bytes, await File.ReadAllBytesAsync(scratch[$"s/blobs/sha256/{image.Layers[0].Digest.Hex}"], TestContext.Current.CancellationToken));
+    }
+
+    [Fact]
     public async Task Small_blobs_are_never_shared()
     {
         await using FakeRegistry registry = new FakeRegistry().Start();
