@@ -295,8 +295,10 @@ public sealed class ResumeTests
     // Waits for a state of another process; the test's own time limit ends a wait that is in vain.
     private static async Task UntilAsync(Func<bool> reached)
     {
+        long begun = Environment.TickCount64;
         while (!reached())
         {
+            Assert.True(Environment.TickCount64 - begun < 240_000, "what is waited for has not come in four minutes");
             await Task.Delay(10, TestContext.Current.CancellationToken);
         }
     }
