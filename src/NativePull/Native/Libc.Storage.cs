@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Text;
 using Microsoft.Win32.SafeHandles;
@@ -6,7 +7,16 @@ using Microsoft.Win32.SafeHandles;
 namespace NativePull.Native;
 
 /// <summary>Which inode something is: names change, this does not while the inode lives; the birth time tells a reused number apart.</summary>
-internal readonly record struct FileIdentity(uint DeviceMajor, uint DeviceMinor, ulong Inode, long BornSeconds, uint BornNanoseconds);
+internal readonly record struct FileIdentity(uint DeviceMajor, uint DeviceMinor, ulong Inode, long BornSeconds, uint BornNanoseconds)
+{
+    /// <summary>
+    /// The same after a reboot, to be compared with what has the same path. A file system's device number is not: it is given out anew in the order in
+    /// which disks are found or mounted. Where no birth time is kept, it must still do for telling inodes apart.
+    /// </summary>
+    internal string Lasting => (BornSeconds, BornNanoseconds) == (0, 0)
+        ? string.Create(CultureInfo.InvariantCulture, $"{Inode} on {DeviceMajor}:{DeviceMinor}")
+        : string.Create(CultureInfo.InvariantCulture, $"{Inode} born {BornSeconds}.{BornNanoseconds:d9}");
+}
 
 /// <summary>What a store needs of Linux beyond the BCL: locks on directories, flushing, publication by rename, and which inode a name means.</summary>
 internal static unsafe partial class Libc

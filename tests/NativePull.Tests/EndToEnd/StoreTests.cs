@@ -8,6 +8,34 @@ namespace NativePull.Tests.EndToEnd;
 public sealed class StoreTests
 {
     [Fact]
+    public async Task A_tree_is_known_again_when_a_reboot_has_given_its_disk_another_number()
+    {
+        Assert.SkipUnless(Environment.IsPrivilegedProcess, "mounting a disk needs root");
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = Image(registry).Publish();
+        using TemporaryDirectory scratch = new();
+
+        BinaryResult result = await Binary.ProgramAsync("unshare", "--mount", "bash", "-ec", """
+            cd "$1"
+            truncate -s 64M disk
+            mkfs.ext4 -q -F disk
+            mkdir m
+            one=$(losetup --find --show disk)
+            trap 'losetup --detach $one' EXIT
+            mount $one m
+            "$2" pull "$3" --store m/s --rootfs m/r --layers m/l
+            umount m
+            other=$(losetup --find --show disk)
+            trap 'losetup --detach $one; losetup --detach $other' EXIT
+            mount $other m
+            "$2" pull "$3" --store m/s --rootfs m/r --layers m/l
+            umount m
+            """, "bash", scratch.Path, Binary.File, image.Reference());
+
+        result.Expect(0);
+    }
+
+    [Fact]
     public async Task Killed_at_thirty_random_moments_a_pull_still_succeeds_and_leaves_nothing_half_done()
     {
         await using FakeRegistry registry = new FakeRegistry().Start();
