@@ -33,6 +33,7 @@ internal static unsafe partial class Libc
     private const int Interrupted = 4; // EINTR
     private const int WouldBlock = 11; // EAGAIN
     private const int LongestPath = 4096; // PATH_MAX
+    private const uint BeginToWrite = 2; // SYNC_FILE_RANGE_WRITE, sync_file_range(2)
     private const int ExchangeNames = 2; // RENAME_EXCHANGE, renameat2(2)
 
     private static readonly long CallRenameAt2 = RuntimeInformation.ProcessArchitecture switch
@@ -102,6 +103,12 @@ internal static unsafe partial class Libc
 
     /// <summary>syncfs(2): everything written to the file system that holds this file.</summary>
     internal static void FlushFileSystem(SafeFileHandle file, string subject) => Check(syncfs(file), "syncfs", subject);
+
+    /// <summary>
+    /// sync_file_range(2): these bytes are on their way to the disk from now on, and not when the kernel's time for them has come. A hint: nothing waits for
+    /// it, and whether it is taken says nothing.
+    /// </summary>
+    internal static void BeginWriting(SafeFileHandle file, long start, long length) => _ = sync_file_range(file, start, length, BeginToWrite);
 
     /// <summary>A second handle on the same open file (fcntl(2), F_DUPFD_CLOEXEC), closed on its own.</summary>
     internal static SafeFileHandle Duplicate(SafeFileHandle file, string subject)
@@ -263,6 +270,9 @@ internal static unsafe partial class Libc
 
     [LibraryImport("libc", SetLastError = true)]
     private static partial int syncfs(SafeFileHandle fd);
+
+    [LibraryImport("libc")]
+    private static partial int sync_file_range(SafeFileHandle fd, long offset, long length, uint flags);
 
     [LibraryImport("libc", SetLastError = true)]
     private static partial int fcntl(SafeFileHandle fd, int command, int argument);
