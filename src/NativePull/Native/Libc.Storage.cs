@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Text;
 using Microsoft.Win32.SafeHandles;
@@ -6,7 +7,16 @@ using Microsoft.Win32.SafeHandles;
 namespace NativePull.Native;
 
 /// <summary>Which inode something is: names change, this does not while the inode lives; the birth time tells a reused number apart.</summary>
-internal readonly record struct FileIdentity(uint DeviceMajor, uint DeviceMinor, ulong Inode, long BornSeconds, uint BornNanoseconds);
+internal readonly record struct FileIdentity(uint DeviceMajor, uint DeviceMinor, ulong Inode, long BornSeconds, uint BornNanoseconds)
+{
+    /// <summary>
+    /// The same after a reboot, to be compared with what has the same path. A file system's device number is not: it is given out anew in the order in
+    /// which disks are found or mounted. Where no birth time is kept, it must still do for telling inodes apart.
+    /// </summary>
+    internal string Lasting => (BornSeconds, BornNanoseconds) == (0, 0)
+        ? string.Create(CultureInfo.InvariantCulture, $"{Inode} on {DeviceMajor}:{DeviceMinor}")
+        : string.Create(CultureInfo.InvariantCulture, $"{Inode} born {BornSeconds}.{BornNanoseconds:d9}");
+}
 
 /// <summary>What a store needs of Linux beyond the BCL: locks on directories, flushing, publication by rename, and which inode a name means.</summary>
 internal static unsafe partial class Libc
@@ -23,6 +33,7 @@ internal static unsafe partial class Libc
     private const int Interrupted = 4; // EINTR
     private const int WouldBlock = 11; // EAGAIN
     private const int LongestPath = 4096; // PATH_MAX
+    private const uint BeginToWrite = 2; // SYNC_FILE_RANGE_WRITE, sync_file_range(2)
     private const int ExchangeNames = 2; // RENAME_EXCHANGE, renameat2(2)
 
     private static readonly long CallRenameAt2 = RuntimeInformation.ProcessArchitecture switch
@@ -92,6 +103,12 @@ internal static unsafe partial class Libc
 
     /// <summary>syncfs(2): everything written to the file system that holds this file.</summary>
     internal static void FlushFileSystem(SafeFileHandle file, string subject) => Check(syncfs(file), "syncfs", subject);
+
+    /// <summary>
+    /// sync_file_range(2): these bytes are on their way to the disk from now on, and not when the kernel's time for them has come. A hint: nothing waits for
+    /// it, and whether it is taken says nothing.
+    /// </summary>
+    internal static void BeginWriting(SafeFileHandle file, long start, long length) => _ = sync_file_range(file, start, length, BeginToWrite);
 
     /// <summary>A second handle on the same open file (fcntl(2), F_DUPFD_CLOEXEC), closed on its own.</summary>
     internal static SafeFileHandle Duplicate(SafeFileHandle file, string subject)
@@ -253,6 +270,9 @@ internal static unsafe partial class Libc
 
     [LibraryImport("libc", SetLastError = true)]
     private static partial int syncfs(SafeFileHandle fd);
+
+    [LibraryImport("libc")]
+    private static partial int sync_file_range(SafeFileHandle fd, long offset, long length, uint flags);
 
     [LibraryImport("libc", SetLastError = true)]
     private static partial int fcntl(SafeFileHandle fd, int command, int argument);

@@ -51,7 +51,7 @@ internal sealed class BlobTransfer(
                 main.Reader = registry.OpenBlob(repository, blob, ingest.Offset, GiveWay);
                 if (!await AppendAsync(main.Reader, token))
                 {
-                    await ingest.AllowRangesAsync(token);
+                    ingest.AllowRanges();
                     main.Position = ingest.Offset;
                     plan.Adopt(main);
                     await ShareAsync(token);

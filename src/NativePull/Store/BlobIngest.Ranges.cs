@@ -2,13 +2,23 @@ using NativePull.Native;
 
 namespace NativePull.Store;
 
-/// <summary>The part of an ingest that takes bytes at any place: what is hashed, and shown to followers, is still the part from its first byte on.</summary>
+/// <summary>
+/// The part of an ingest that notes what is held, and takes bytes at any place: what is hashed, and shown to followers, is still the part from its
+/// first byte on.
+/// </summary>
 internal sealed partial class BlobIngest
 {
-    private ByteRanges held = new(); // under the gate; beyond the hashed bytes only where there is a record
+    // Bytes. Of a smaller blob the length of the part says what is held, and after a power cut, when it may have lost bytes before its end, all of it is
+    // fetched anew; making a record costs two flushes.
+    private const long RecordedFrom = 8 * 1024 * 1024;
+
+    private readonly ByteRanges held = new(); // under the gate; nothing where there is no record
     private PartRecord? record;
-    private long checkedTo; // of the beginning, how much the checksum covers
-    private uint checksum;
+    private RangeWriter? appending;
+    private long flushed; // when, by the options' clock; under the gate like the next two
+    private bool isFlushing;
+    private IOException? flushFailure;
+    private volatile int flushes;
 
     /// <summary>Bytes held, in whatever places; <see cref="Offset"/> of them are hashed.</summary>
     internal long Held
@@ -22,8 +32,8 @@ internal sealed partial class BlobIngest
         }
     }
 
-    /// <summary>What is held is more than the beginning: then bytes are written through <see cref="BeginRange"/> alone.</summary>
-    internal bool HasRanges => record is not null;
+    /// <summary>What is held may be more than the beginning: then bytes are written through <see cref="BeginRange"/> alone.</summary>
+    internal bool HasRanges { get; private set; }
 
     /// <summary>What is missing, in order.</summary>
     internal List<ByteRange> Gaps()
@@ -40,41 +50,15 @@ internal sealed partial class BlobIngest
     }
 
     /// <summary>From now on bytes may come at any place, and <see cref="HashBehind"/> hashes them instead of <see cref="Append"/>.</summary>
-    internal async Task AllowRangesAsync(CancellationToken token)
+    internal void AllowRanges()
     {
-        if (record is not null)
+        if (record is null)
         {
-            return;
+            BeginRecord();
         }
 
-        ByteRange appended = new(checkedTo, offset);
-        // what this run appended has no checksum yet; mostly it is the first second of a download and in memory
-        uint sum = await Task.Factory.StartNew(() => PartRecord.TryChecksum(part, appended, token, checksum), token, TaskCreationOptions.LongRunning, TaskScheduler.Default)
-            ?? throw new PullException(PullError.Machine, $"{path}: the part became shorter while it was written");
-        PartRecord made = MakeRecord(sum);
-        if (options.Sync)
-        {
-            // before the part's length stops meaning what it holds
-            Libc.FlushDirectory(layout.Parts);
-        }
-
-        lock (gate)
-        {
-            held.Add(new ByteRange(0, offset));
-            record = made;
-        }
-    }
-
-    private PartRecord MakeRecord(uint sum)
-    {
-        try
-        {
-            return PartRecord.Create(layout.PartRecord(blob.Digest), blob.Size, offset, sum, options.Sync);
-        }
-        catch (IOException full) when (IsFull(full))
-        {
-            throw Full();
-        }
+        appending = null;
+        HasRanges = true;
     }
 
     /// <summary>A place to write to; nobody else may hold or be writing what comes after <paramref name="start"/>.</summary>
@@ -134,43 +118,147 @@ internal sealed partial class BlobIngest
         }
     }
 
-    // What an earlier run noted; the length of the beginning that is held.
-    private long LoadRecord(CancellationToken token)
+    // Before the part's length stops meaning what it holds.
+    private void BeginRecord()
     {
-        long length = RandomAccess.GetLength(part);
+        // kept by an earlier run or appended by this one; mostly nothing yet
+        uint checksum = PartRecord.TryChecksum(part, new ByteRange(0, offset), CancellationToken.None)
+            ?? throw new PullException(PullError.Machine, $"{path}: the part became shorter while it was written");
+        PartRecord made;
+        try
+        {
+            made = PartRecord.Create(layout.PartRecord(blob.Digest), blob.Size, offset, checksum);
+            if (options.Sync)
+            {
+                made.Flush();
+                Libc.FlushDirectory(layout.Parts);
+            }
+        }
+        catch (IOException full) when (IsFull(full))
+        {
+            throw Full();
+        }
+
+        lock (gate)
+        {
+            held.Add(new ByteRange(0, offset));
+            record = made;
+            flushed = options.Clock.GetTimestamp();
+        }
+    }
+
+    // Left alone, some file systems keep for half a minute what a part is longer by (xfs, btrfs).
+    private void FlushInTime(PartRecord noted)
+    {
+        lock (gate)
+        {
+            if (!options.Sync || isFlushing || options.Clock.GetElapsedTime(flushed) < options.FlushInterval)
+            {
+                return;
+            }
+
+            isFlushing = true;
+            // writers end their entries, so that what these vouch for is on the disk when they are
+            flushes++;
+        }
+
+        _ = Task.Factory.StartNew(() => FlushMeanwhile(noted), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+    }
+
+    private void FlushMeanwhile(PartRecord noted)
+    {
+        IOException? failure = null;
+        try
+        {
+            RandomAccess.FlushToDisk(part);
+            noted.Flush();
+        }
+        catch (ObjectDisposedException)
+        {
+            // the ingest has ended, or begun anew
+        }
+        catch (IOException failed)
+        {
+            failure = failed;
+        }
+
+        lock (gate)
+        {
+            flushFailure ??= failure;
+            flushed = options.Clock.GetTimestamp();
+            isFlushing = false;
+            Monitor.PulseAll(gate);
+        }
+    }
+
+    // The kernel tells a failure once: should a flush on the side have heard of it, the last one would not.
+    private void FlushAll()
+    {
+        Flush();
+        lock (gate)
+        {
+            while (isFlushing)
+            {
+                Monitor.Wait(gate);
+            }
+
+            if (flushFailure is not null)
+            {
+                throw IsFull(flushFailure) ? Full() : new PullException(PullError.Machine, $"{path}: {flushFailure.Message}", flushFailure);
+            }
+        }
+    }
+
+    // Of what an earlier run noted, what is there. Each stretch is hashed when it was found right: then its bytes are still in memory.
+    private void HashKept(byte[] buffer, CancellationToken token)
+    {
         if (PartRecord.TryOpen(layout.PartRecord(blob.Digest), blob.Size) is not { } found)
         {
-            return length;
+            HashTo(RandomAccess.GetLength(part), buffer, token);
+            return;
         }
 
-        ByteRanges verified = found.Verify(part, blob.Size, token);
-        if (verified.Total == verified.Prefix)
-        {
-            // no hole: the length alone says it again
-            RandomAccess.SetLength(part, verified.Prefix);
-            found.Delete();
-            return verified.Prefix;
-        }
-
-        held = verified;
         record = found;
-        return verified.Prefix;
+        flushed = options.Clock.GetTimestamp();
+        foreach (PartRecord.Entry entry in found.Entries(blob.Size))
+        {
+            if (PartRecord.TryChecksum(part, entry.Range, token) == entry.Checksum)
+            {
+                held.Add(entry.Range);
+                HashTo(held.Prefix, buffer, token);
+            }
+            else
+            {
+                found.CrossOut(entry);
+            }
+        }
+
+        HasRanges = held.Total > held.Prefix;
+        if (!HasRanges)
+        {
+            RandomAccess.SetLength(part, held.Prefix);
+        }
     }
 
     private void DropRecord()
     {
-        (checkedTo, checksum) = (0, 0);
         held.RemoveFrom(0);
         record?.Delete();
         record = null;
+        appending = null;
+        HasRanges = false;
     }
 
     /// <summary>One connection's stretch: each write is in the part before it is noted, and noted before it is hashed.</summary>
     internal sealed class RangeWriter
     {
+        // Bytes that one entry of the record vouches for at most: what a power cut costs that took one of them.
+        private const long LongestEntry = 4 * 1024 * 1024;
+
         private readonly BlobIngest ingest;
         private readonly PartRecord record;
-        private readonly int entry;
+        private int entry;
+        private int begunBefore;
         private ByteRange written;
         private uint checksum;
 
@@ -178,13 +266,17 @@ internal sealed partial class BlobIngest
         {
             this.ingest = ingest;
             this.record = record;
-            entry = record.Begin();
-            written = new ByteRange(start, start);
+            Begin(start);
         }
 
         /// <exception cref="PullException">NoSpace: what was written before is kept.</exception>
         internal void Write(ReadOnlySpan<byte> bytes)
         {
+            if (begunBefore != ingest.flushes && written.Length > 0)
+            {
+                Begin(written.End);
+            }
+
             ingest.Write(bytes, written.End);
             checksum = Crc32.Append(checksum, bytes);
             written = written with { End = written.End + bytes.Length };
@@ -198,6 +290,26 @@ internal sealed partial class BlobIngest
             }
 
             ingest.Hold(written);
+            if (written.Length >= LongestEntry)
+            {
+                if (ingest.options.Sync)
+                {
+                    // so that a flush finds little to wait for
+                    Libc.BeginWriting(ingest.part, written.Start, written.Length);
+                }
+
+                Begin(written.End);
+            }
+
+            ingest.FlushInTime(record);
+        }
+
+        private void Begin(long start)
+        {
+            begunBefore = ingest.flushes;
+            entry = record.Begin();
+            written = new ByteRange(start, start);
+            checksum = 0;
         }
     }
 }

@@ -57,7 +57,21 @@ internal sealed partial class BlobIngest : IDisposable
             throw new PullException(PullError.SizeMismatch, $"blob {blob.Digest}: expected {Text(blob.Size)} bytes, got more");
         }
 
-        Write(bytes, offset);
+        if (record is null && blob.Size >= RecordedFrom)
+        {
+            BeginRecord();
+        }
+
+        if (record is null)
+        {
+            Write(bytes, offset);
+        }
+        else
+        {
+            appending ??= new RangeWriter(this, record, offset);
+            appending.Write(bytes);
+        }
+
         hash.AppendData(bytes);
         Advance(offset + bytes.Length);
     }
@@ -107,7 +121,7 @@ internal sealed partial class BlobIngest : IDisposable
         Directory.CreateDirectory(directory);
         if (options.Sync)
         {
-            Flush();
+            FlushAll();
         }
 
         // it is all there and hashed: without the record the length says so, which holds for a crash between the two as well
@@ -165,7 +179,7 @@ internal sealed partial class BlobIngest : IDisposable
         }
         else
         {
-            await Task.Factory.StartNew(() => HashTo(LoadRecord(token), new byte[BufferSize], token), token, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+            await Task.Factory.StartNew(() => HashKept(new byte[BufferSize], token), token, TaskCreationOptions.LongRunning, TaskScheduler.Default);
         }
     }
 
@@ -181,13 +195,6 @@ internal sealed partial class BlobIngest : IDisposable
             }
 
             hash.AppendData(buffer, 0, read);
-            if (record is null)
-            {
-                // kept by an earlier run: should ranges be allowed, it need not be read once more
-                checksum = Crc32.Append(checksum, buffer.AsSpan(0, read));
-                checkedTo = offset + read;
-            }
-
             Advance(offset + read);
         }
     }

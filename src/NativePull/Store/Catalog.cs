@@ -146,7 +146,7 @@ internal sealed class Catalog : IDisposable
             "SELECT count(*) FROM rootfs WHERE path = $path AND manifest = $manifest AND directory = $directory",
             ("$path", path),
             ("$manifest", manifest.ToBytes()),
-            ("$directory", Mark(present.ToString(), variant)));
+            ("$directory", Mark(present.Lasting, variant)));
         return (long)command.ExecuteScalar()! > 0;
     });
 

@@ -33,6 +33,13 @@ internal static class LayoutIndex
 
         Directory.CreateDirectory(layout.Root);
         using SafeFileHandle held = await LockAsync(layout, options, token);
+        if (options.Sync)
+        {
+            // the first file in a power cut's eyes too: a file system may have what was flushed and not what was made before it (btrfs does so)
+            RandomAccess.FlushToDisk(held);
+            Libc.FlushDirectory(layout.Root);
+        }
+
         Directory.CreateDirectory(layout.Blobs("sha256"));
         Directory.CreateDirectory(layout.Parts);
         if (!File.Exists(layout.IndexFile))

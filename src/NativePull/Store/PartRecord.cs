@@ -5,9 +5,9 @@ using NativePull.Native;
 namespace NativePull.Store;
 
 /// <summary>
-/// Which stretches of a part hold bytes, in a small file beside it, for as long as it is not simply the part's beginning. A stretch is noted
-/// after its bytes were written and with their checksum: so after kill -9 the record says at most one buffer a connection too little, and
-/// after a power cut, when either file may have lost anything, a stretch that does not fit its checksum is fetched again and no other.
+/// Which stretches of a part hold bytes, in a small file beside it. A stretch is noted after its bytes were written and with their checksum: so after
+/// kill -9 the record says at most one buffer a connection too little, and after a power cut, when either file may have lost anything and a file
+/// bytes before its end, a stretch that does not fit its checksum is fetched again and no other.
 /// </summary>
 internal sealed class PartRecord : IDisposable
 {
@@ -53,46 +53,46 @@ internal sealed class PartRecord : IDisposable
     }
 
     /// <summary>Begins one for a part that is its first <paramref name="length"/> bytes. One write makes it, so that it is never there without them.</summary>
-    internal static PartRecord Create(string path, long blobSize, long length, uint checksum, bool sync)
+    internal static PartRecord Create(string path, long blobSize, long length, uint checksum)
     {
         SafeFileHandle file = File.OpenHandle(path, FileMode.Create, FileAccess.ReadWrite, FileShare.ReadWrite | FileShare.Delete);
-        var record = new PartRecord(file, path) { entries = 1 };
-        Span<byte> begin = stackalloc byte[HeaderSize + EntrySize];
-        BinaryPrimitives.WriteUInt64LittleEndian(begin, Magic);
-        BinaryPrimitives.WriteInt64LittleEndian(begin[8..], blobSize);
-        Encode(begin[HeaderSize..], new ByteRange(0, length), checksum);
-        RandomAccess.Write(file, begin, 0);
-        if (sync)
+        try
         {
-            RandomAccess.FlushToDisk(file);
+            Span<byte> begin = stackalloc byte[HeaderSize + EntrySize];
+            begin.Clear();
+            BinaryPrimitives.WriteUInt64LittleEndian(begin, Magic);
+            BinaryPrimitives.WriteInt64LittleEndian(begin[8..], blobSize);
+            Encode(begin[HeaderSize..], new ByteRange(0, length), checksum);
+            RandomAccess.Write(file, begin, 0);
+            return new PartRecord(file, path) { entries = 1 };
         }
-
-        return record;
+        catch
+        {
+            // one without what it should vouch for would throw that away
+            file.Dispose();
+            File.Delete(path);
+            throw;
+        }
     }
 
-    /// <summary>The stretches whose bytes in <paramref name="part"/> are still the ones noted; the others are crossed out.</summary>
-    internal ByteRanges Verify(SafeFileHandle part, long blobSize, CancellationToken token)
+    /// <summary>A stretch that was noted.</summary>
+    internal readonly record struct Entry(int Index, ByteRange Range, uint Checksum);
+
+    /// <summary>What was noted, by its place; not what bytes are there.</summary>
+    internal IReadOnlyList<Entry> Entries(long blobSize)
     {
-        ByteRanges held = new();
+        List<Entry> found = [];
         Span<byte> entry = stackalloc byte[EntrySize];
         for (entries = 0; RandomAccess.Read(file, entry, OffsetOf(entries)) == EntrySize; entries++)
         {
-            if (!TryDecode(entry, blobSize, out ByteRange range, out uint checksum) || range.Length == 0)
+            if (TryDecode(entry, blobSize, out ByteRange range, out uint checksum) && range.Length > 0)
             {
-                continue;
-            }
-
-            if (TryChecksum(part, range, token) == checksum)
-            {
-                held.Add(range);
-            }
-            else
-            {
-                CrossOut(entries);
+                found.Add(new Entry(entries, range, checksum));
             }
         }
 
-        return held;
+        found.Sort((one, other) => one.Range.Start.CompareTo(other.Range.Start));
+        return found;
     }
 
     /// <summary>Room for one more stretch.</summary>
@@ -116,7 +116,7 @@ internal sealed class PartRecord : IDisposable
             // one that begins before and goes on beyond would need another checksum; the caller's gaps make sure there is none
             if (RandomAccess.Read(file, entry, OffsetOf(i)) == EntrySize && TryDecode(entry, blobSize, out ByteRange range, out _) && range.Start >= start)
             {
-                CrossOut(i);
+                CrossOut(new Entry(i, range, 0));
             }
         }
     }
@@ -130,10 +130,10 @@ internal sealed class PartRecord : IDisposable
     public void Dispose() => file.Dispose();
 
     /// <summary>Null: the file ends before.</summary>
-    internal static uint? TryChecksum(SafeFileHandle part, ByteRange range, CancellationToken token, uint so = 0)
+    internal static uint? TryChecksum(SafeFileHandle part, ByteRange range, CancellationToken token)
     {
         byte[] buffer = new byte[256 * 1024];
-        uint checksum = so;
+        uint checksum = 0;
         for (long at = range.Start; at < range.End;)
         {
             token.ThrowIfCancellationRequested();
@@ -150,7 +150,10 @@ internal sealed class PartRecord : IDisposable
         return checksum;
     }
 
-    private void CrossOut(int entry) => RandomAccess.Write(file, new byte[EntrySize], OffsetOf(entry));
+    internal void CrossOut(Entry entry) => RandomAccess.Write(file, new byte[EntrySize], OffsetOf(entry.Index));
+
+    /// <summary>fsync(2).</summary>
+    internal void Flush() => RandomAccess.FlushToDisk(file);
 
     private static long OffsetOf(int entry) => HeaderSize + ((long)entry * EntrySize);
 

@@ -22,13 +22,13 @@ internal sealed class StagedDirectory : IDisposable
         this.sync = sync;
         this.replace = replace;
         this.held = held;
-        Identity = Libc.IdentityOf(held, path).ToString();
+        Identity = Libc.IdentityOf(held, path).Lasting;
     }
 
     /// <summary>Where the tree is made.</summary>
     internal string Path { get; }
 
-    /// <summary>Which directory it is, before and after it is published.</summary>
+    /// <summary>Which directory it is, before and after it is published, and after a reboot.</summary>
     internal string Identity { get; }
 
     /// <summary>Refuses a destination that cannot be published to, before any work is done for it.</summary>

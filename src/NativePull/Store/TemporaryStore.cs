@@ -54,7 +54,7 @@ internal sealed class TemporaryStore : IDisposable
                 }
                 else if (Libc.TryIdentityOf(path) == Libc.IdentityOf(handle, path))
                 {
-                    MakeOurs(layout);
+                    MakeOurs(layout, options.Sync);
                     TemporaryStore store = new(layout, handle);
                     handle = null;
                     return store;
@@ -99,7 +99,7 @@ internal sealed class TemporaryStore : IDisposable
 
     private static string MarkOf(string root) => Path.Combine(root, MarkName);
 
-    private static void MakeOurs(StoreLayout layout)
+    private static void MakeOurs(StoreLayout layout, bool sync)
     {
         string mark = MarkOf(layout.Root);
         if (!File.Exists(mark) && Directory.EnumerateFileSystemEntries(layout.Root).Any())
@@ -107,7 +107,16 @@ internal sealed class TemporaryStore : IDisposable
             throw new PullException(PullError.Machine, $"{layout.Root} is not empty and was not made by --store none, which would work there");
         }
 
-        File.WriteAllBytes(mark, []);
+        using (SafeFileHandle file = File.OpenHandle(mark, FileMode.OpenOrCreate, FileAccess.Write))
+        {
+            if (sync)
+            {
+                // else a power cut may leave what is flushed later without it
+                RandomAccess.FlushToDisk(file);
+                Libc.FlushDirectory(layout.Root);
+            }
+        }
+
         // what a store begins with, for its other checks
         File.Open(layout.LockFile, FileMode.OpenOrCreate, FileAccess.Write).Dispose();
     }

@@ -117,6 +117,30 @@ public sealed class ResumeTests
         await AssertBlobAsync(store, image);
     }
 
+    /// <summary>Else a power cut takes what came in the last half minute, or of some file systems all of it; EndToEnd/PowerCuts measures how much.</summary>
+    [Fact]
+    public async Task What_comes_slowly_is_flushed_meanwhile_and_what_vouches_for_it_afterwards()
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").RandomLayer("big", 12_000_000).Publish();
+        Fault stall = registry.Faults.On($"blobs/{image.Layers[0].Digest}", new Fault { StallAfter = 3_000_000 });
+        using TemporaryDirectory store = new();
+        string part = store[$"s/parts/sha256-{image.Layers[0].Digest.Hex}"];
+
+        using Process pull = Binary.Start(
+            null, "strace", ["-f", "-y", "-e", "trace=fsync,rename", "-o", store["calls"], Binary.File, "pull", image.Reference(), "--store", store["s"], "--connections", "1"]);
+        await stall.Reached;
+        await Task.Delay(new NativePull.Store.StoreOptions().FlushInterval + TimeSpan.FromSeconds(1), TestContext.Current.CancellationToken);
+        stall.Release();
+        (await Binary.FinishAsync(pull)).Expect(0);
+
+        string[] flushed = [.. (await File.ReadAllLinesAsync(store["calls"], TestContext.Current.CancellationToken))
+            .Where(line => line.Contains(part, StringComparison.Ordinal) && (line.Contains("fsync(", StringComparison.Ordinal) || line.Contains("rename(", StringComparison.Ordinal)))
+            .Select(line => line.Contains("rename(", StringComparison.Ordinal) ? "published" : line.Contains(".ranges>", StringComparison.Ordinal) ? "record" : "part")];
+        // a slow machine may have had time for one more, also while the last one ran
+        Assert.Matches("^record( part record)+( part)+( record)? published$", string.Join(' ', flushed));
+    }
+
     [Fact]
     public async Task A_damaged_part_is_fetched_anew_within_the_same_run()
     {

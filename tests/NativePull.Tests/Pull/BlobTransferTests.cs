@@ -138,6 +138,30 @@ public sealed class BlobTransferTests : IDisposable
         AssertKept(blob);
     }
 
+    [Theory]
+    [InlineData(0)]
+    [InlineData(9_000_000)]
+    [InlineData(19_990_000)]
+    public async Task After_a_power_cut_one_connection_fetches_again_only_what_is_near_to_what_was_lost(long lost)
+    {
+        await using var it = new RegistryHarness();
+        Descriptor blob = it.AddBlob(Size);
+        using var stop = new CancellationTokenSource();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => PullAsync(it, blob, mostLanes: 1, stop, after: 20_000_000));
+        long first = lastReceived;
+        await using (FileStream part = new(layout.Part(blob.Digest), FileMode.Open))
+        {
+            // a kernel writes a file's blocks down in an order of its own, and one that it had not come to is zeros
+            part.Position = lost;
+            part.Write(new byte[4096]);
+        }
+
+        (_, long second) = await PullAsync(it, blob, mostLanes: 1);
+
+        Assert.InRange(first + second, Size + 1, Size + (5 * 1024 * 1024));
+        AssertKept(blob);
+    }
+
     [Fact]
     public async Task A_record_without_its_part_and_a_part_without_its_record_are_survived()
     {

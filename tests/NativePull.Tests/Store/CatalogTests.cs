@@ -175,7 +175,7 @@ public sealed class CatalogTests
         using Catalog catalog = await store.OpenAsync();
         Digest manifest = Digest.Of([1]);
         Directory.CreateDirectory(store["r"]);
-        catalog.RecordRootfs(store["r"], manifest, "", NativePull.Native.Libc.TryIdentityOf(store["r"]).ToString()!);
+        catalog.RecordRootfs(store["r"], manifest, "", NativePull.Native.Libc.TryIdentityOf(store["r"])!.Value.Lasting);
 
         Assert.True(catalog.HasRootfs(store["r"], manifest, ""));
         Assert.False(catalog.HasRootfs(store["r"], Digest.Of([2]), ""));

@@ -17,7 +17,7 @@ public sealed class StagedDirectoryTests
             string identity = staged.Identity;
             staged.Publish();
             Assert.Equal(identity, staged.Identity);
-            Assert.Equal(identity, NativePull.Native.Libc.TryIdentityOf(scratch["new/dir"]).ToString());
+            Assert.Equal(identity, NativePull.Native.Libc.TryIdentityOf(scratch["new/dir"])!.Value.Lasting);
         }
 
         Assert.Equal("content", File.ReadAllText(scratch["new/dir/file"]));
