@@ -5,6 +5,7 @@ using NativePull.Tests.Fakes;
 namespace NativePull.Tests.EndToEnd;
 
 /// <summary>How many blobs the executable fetches at once: as many as are of use on the network there is, as few as the server bears.</summary>
+[Collection(nameof(ConcurrencyTests))]
 public sealed class ConcurrencyTests
 {
     private const long MB = 1_000_000;
@@ -148,7 +149,7 @@ public sealed class ConcurrencyTests
         int[] connections = [.. registry.Requests.Where(request => request.AtOnce > 0).Select(request => request.Connection)];
         int[] used = [.. Enumerable.Range(0, connections.Length - Stretch).Select(at => connections.AsSpan(at, Stretch).ToArray().Distinct().Count())];
         TestContext.Current.TestOutputHelper!.WriteLine(string.Join(' ', used));
-        Assert.Contains(used, number => number < 3);
+        Assert.Contains(used, number => number < 4); // as many as a pull begins with
     }
 
     private static FakeImage ManyLayers(FakeRegistry registry, int count, long size)
@@ -162,3 +163,7 @@ public sealed class ConcurrencyTests
         return image.Publish();
     }
 }
+
+/// <summary>Alone: what other tests take of the machine's time would be measured as the line's.</summary>
+[CollectionDefinition(nameof(ConcurrencyTests), DisableParallelization = true)]
+public sealed class ConcurrencyTestsAlone;
