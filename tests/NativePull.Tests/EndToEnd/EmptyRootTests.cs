@@ -56,6 +56,35 @@ public sealed class EmptyRootTests
         Assert.Empty(registry.Requests);
     }
 
+    /// <summary>Where the certificate is put, $A being the registry.</summary>
+    public static TheoryData<string> RootPlaces =>
+    [
+        "etc/ssl/certs/ca-certificates.crt",
+        "etc/pki/tls/certs/ca-bundle.crt",
+        "etc/ssl/ca-bundle.pem",
+        "etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+        "etc/ssl/cert.pem",
+        "etc/ssl/certs/1234abcd.0",
+        "etc/containers/certs.d/$A/ca.crt",
+        "etc/docker/certs.d/$A/ca.crt",
+    ];
+
+    [Theory]
+    [MemberData(nameof(RootPlaces))]
+    public async Task The_machine_s_own_roots_are_found_where_distributions_keep_them(string place)
+    {
+        SkipUnlessRoot();
+        using FakeCertificates authority = new();
+        await using FakeRegistry registry = new FakeRegistry { Certificate = authority.Issue() }.Start();
+        FakeImage image = new FakeImage(registry, "a/b").Layer(("f", [1])).Publish();
+        using TemporaryDirectory root = EmptyRoot();
+        string file = root[place.Replace("$A", registry.Address, StringComparison.Ordinal)];
+        Directory.CreateDirectory(Path.GetDirectoryName(file)!);
+        await File.WriteAllTextAsync(file, authority.RootPem, TestContext.Current.CancellationToken);
+
+        (await RunInAsync(root, ["chroot"], "pull", image.Reference())).Expect(0);
+    }
+
     [Fact]
     public async Task The_built_in_roots_are_looked_at_where_the_machine_has_none()
     {

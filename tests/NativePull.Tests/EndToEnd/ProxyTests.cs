@@ -1,3 +1,6 @@
+using System.Net;
+using System.Net.Security;
+using System.Net.Sockets;
 using NativePull.Tests.Fakes;
 
 namespace NativePull.Tests.EndToEnd;
@@ -80,6 +83,22 @@ public sealed class ProxyTests : IDisposable
         Assert.Equal(tries, proxy.Seen.Count);
     }
 
+    [Theory]
+    [InlineData("127.0.0.1", 0)]
+    [InlineData("another.proxy", 9)]
+    public async Task A_proxy_behind_TLS_is_held_to_the_same_roots(string name, int code)
+    {
+        await using FakeRegistry registry = new FakeRegistry { Certificate = authority.Issue(Host) }.Start();
+        await using FakeProxy proxy = new(registry.Port) { User = "me:s3cret" };
+        await using TlsFront front = new(proxy.Port, authority.Issue(name));
+
+        BinaryResult result = await PullAsync(registry, new() { ["HTTPS_PROXY"] = $"https://me:s3cret@{front.Address}" }, "--retries", "1");
+
+        result.Expect(code);
+        Assert.Equal(code == 0, proxy.Seen.Count > 0);
+        Assert.DoesNotContain("s3cret", result.Error, StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task An_excepted_host_is_reached_directly()
     {
@@ -114,5 +133,35 @@ public sealed class ProxyTests : IDisposable
         new FakeImage(registry, "a/b").RandomLayer("f", 300_000).Publish();
         await File.WriteAllTextAsync(directory["ca.pem"], authority.RootPem, TestContext.Current.CancellationToken);
         return await Binary.RunAsync(environment, ["pull", $"{Host}:{registry.Port}/a/b", "--ca-file", directory["ca.pem"], "--store", directory["store"], .. options]);
+    }
+
+    /// <summary>Takes TLS off what goes to a port of this machine.</summary>
+    private sealed class TlsFront : LoopbackServer
+    {
+        private readonly int target;
+        private readonly SslStreamCertificateContext certificate;
+
+        internal TlsFront(int target, SslStreamCertificateContext certificate)
+        {
+            (this.target, this.certificate) = (target, certificate);
+            Start();
+        }
+
+        protected override async Task ServeAsync(Socket client, int number)
+        {
+            try
+            {
+                await using SslStream tls = new(new NetworkStream(client, ownsSocket: true));
+                await tls.AuthenticateAsServerAsync(new SslServerAuthenticationOptions { ServerCertificateContext = certificate }, Stopping);
+                using TcpClient behind = new();
+                await behind.ConnectAsync(IPAddress.Loopback, target, Stopping);
+                await using NetworkStream plain = behind.GetStream();
+                await Task.WhenAny(tls.CopyToAsync(plain, Stopping), plain.CopyToAsync(tls, Stopping));
+            }
+            catch (Exception gone) when (gone is IOException or SocketException or OperationCanceledException or System.Security.Authentication.AuthenticationException)
+            {
+                // the client went away, or the test is over
+            }
+        }
     }
 }
