@@ -129,7 +129,7 @@ internal sealed class LayerDownload(Descriptor blob, BlobStore blobs, IProgress<
     // Another process that wants the blob takes whoever has its part, and shows no sign of life, for stuck.
     private static async Task StayingAliveAsync(BlobIngest held, Task waiting)
     {
-        while (await Task.WhenAny(waiting, Task.Delay(SignOfLife)) != waiting)
+        while (!waiting.IsCompleted && await Task.WhenAny(waiting, Task.Delay(SignOfLife)) != waiting)
         {
             held.Touch();
         }
