@@ -62,9 +62,12 @@ internal static class Destination
             return real;
         }
 
+        // What was not there a moment ago may be by now: another process makes the same store, or the link's target.
         if (Libc.TryIdentityOf(full) is not null)
         {
-            throw new PullException(PullError.Machine, $"{full} is a symbolic link to nothing");
+            return Libc.TryRealPath(full) is null && new FileInfo(full).LinkTarget is not null
+                ? throw new PullException(PullError.Machine, $"{full} is a symbolic link to nothing")
+                : Resolve(full);
         }
 
         return Path.Combine(Resolve(Path.GetDirectoryName(full) ?? "/"), Path.GetFileName(full));
