@@ -16,6 +16,7 @@ internal static class ExtractionSettings
         ["xattr"] = static (limits, value) => limits with { Tar = limits.Tar with { MaximumXattr = value } },
         ["runs"] = static (limits, value) => limits with { Tar = limits.Tar with { MaximumSparseRuns = value } },
         ["held"] = static (limits, value) => limits with { MaximumHeld = value },
+        ["memory"] = static (limits, value) => limits with { Memory = value },
     };
 
     internal static ExtractOptions Of(ParseResult parsed, Options options)

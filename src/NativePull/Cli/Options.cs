@@ -170,7 +170,7 @@ internal sealed class Options
     internal Option<(string Name, int Value)[]?> Limit { get; } = Repeated<(string Name, int Value)>(
         "--limit",
         "NAME=N",
-        "What one archive may ask for, repeatable: ratio (2000), name (64KiB), depth (4096), pax (1MiB), xattrs (256), xattr (64KiB), runs (1048576), held (32MiB)",
+        "What one archive may ask for, repeatable: ratio (2000), name (64KiB), depth (4096), pax (1MiB), xattrs (256), xattr (64KiB), runs (1048576), held (32MiB), memory (12MiB; names beyond it go to a file)",
         ExtractionSettings.ParseLimit,
         text => $"\"{text}\" is not one of {string.Join(", ", ExtractionSettings.LimitNames)}, = and a number or size from 1 to 1GiB");
 

@@ -62,7 +62,8 @@ internal static class PullCommand
 
         using Catalog catalog = await Catalog.OpenAsync(layout, session.StoreOptions, session.Token);
         ImagePuller puller = new(registry, blobs, layers, catalog, session.Reporter, TimeProvider.System);
-        PullResult result = await puller.PullAsync(reference, pull, session.Token);
+        PullOptions here = pull with { Outputs = pull.Outputs with { Scratch = layout.Parts } };
+        PullResult result = await puller.PullAsync(reference, here, session.Token);
         return result with { Warnings = [.. session.RegistryWarnings, .. result.Warnings] };
     }
 }

@@ -14,6 +14,9 @@ internal sealed class Allowance(LayerLimits limits)
     private long bytes;
     private long held;
 
+    /// <summary>For what is remembered of each name.</summary>
+    internal SpillMemory Memory { get; } = new(limits.Memory);
+
     /// <exception cref="PullException">LimitPassed.</exception>
     internal void TakeEntry()
     {
@@ -50,7 +53,7 @@ internal sealed class Allowance(LayerLimits limits)
         }
     }
 
-    /// <summary>Before headers are kept in memory; a negative number when they are not any more.</summary>
+    /// <summary>When headers are kept until others are read; a negative number when they are not any more.</summary>
     /// <exception cref="PullException">LimitPassed.</exception>
     internal void Hold(long count)
     {
@@ -58,7 +61,7 @@ internal sealed class Allowance(LayerLimits limits)
         {
             throw new PullException(
                 PullError.LimitPassed,
-                $"archive: its links and attributes need {Text(all)} bytes of memory, more than {Text(limits.MaximumHeld)}");
+                $"archive: its links and attributes need {Text(all)} bytes, more than {Text(limits.MaximumHeld)}");
         }
     }
 

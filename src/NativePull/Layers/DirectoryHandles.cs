@@ -11,19 +11,20 @@ internal sealed class DirectoryHandles(RootDirectory root) : IDisposable
     // Levels that are opened in one go.
     private const int LongWay = 16;
 
-    private readonly Queue<TouchedDirectory> open = new();
+    private readonly Dictionary<int, OpenDirectory> open = [];
+    private readonly Queue<OpenDirectory> order = new();
 
     /// <summary>Its handle, good until the cache's many others were used.</summary>
     internal SafeFileHandle Open(TouchedDirectory directory)
     {
-        directory.IsRecent = true;
-        if (directory.Handle is { } handle)
+        if (Find(directory) is { } handle)
         {
             return handle;
         }
 
         TouchedDirectory above = directory.Parent!;
-        while (above.Handle is null)
+        SafeFileHandle? from;
+        while ((from = Find(above)) is null)
         {
             above = above.Parent!;
         }
@@ -32,16 +33,16 @@ internal sealed class DirectoryHandles(RootDirectory root) : IDisposable
         {
             // in halves: the next one will be near this one, and has not as far to go
             TouchedDirectory middle = directory;
-            while (middle.Depth > (directory.Depth + above.Depth) / 2)
+            for (int depth = (directory.Depth + above.Depth) / 2; middle.Depth > depth;)
             {
                 middle = middle.Parent!;
             }
 
-            _ = Open(middle);
+            from = Open(middle);
             above = middle;
         }
 
-        Failure.ThrowIf(root.OpenBelow(above.Handle!, directory.PathFrom(above), out SafeFileHandle? opened), "open", directory.Path);
+        Failure.ThrowIf(root.OpenBelow(from, directory.PathFrom(above), out SafeFileHandle? opened), "open", directory.Path);
         Keep(directory, opened!);
         return opened!;
     }
@@ -49,11 +50,13 @@ internal sealed class DirectoryHandles(RootDirectory root) : IDisposable
     /// <summary>Gives up every handle but the root's; what is needed again is opened again.</summary>
     internal void Close()
     {
-        while (open.TryDequeue(out TouchedDirectory? directory))
+        foreach (OpenDirectory directory in order)
         {
-            directory.Handle?.Dispose();
-            directory.Handle = null;
+            directory.Handle.Dispose();
         }
+
+        order.Clear();
+        open.Clear();
     }
 
     public void Dispose() => Close();
@@ -61,22 +64,48 @@ internal sealed class DirectoryHandles(RootDirectory root) : IDisposable
     /// <summary>Takes a handle over. Others are closed for it by the second-chance algorithm: what was used since the last look stays.</summary>
     internal void Keep(TouchedDirectory directory, SafeFileHandle handle)
     {
-        while (open.Count >= MaximumOpen)
+        while (order.Count >= MaximumOpen)
         {
-            TouchedDirectory oldest = open.Dequeue();
+            OpenDirectory oldest = order.Dequeue();
             if (oldest.IsRecent)
             {
                 oldest.IsRecent = false;
-                open.Enqueue(oldest);
+                order.Enqueue(oldest);
                 continue;
             }
 
-            oldest.Handle?.Dispose();
-            oldest.Handle = null;
+            oldest.Handle.Dispose();
+            open.Remove(oldest.Number);
         }
 
-        directory.Handle = handle;
-        directory.IsRecent = true;
-        open.Enqueue(directory);
+        OpenDirectory kept = new(directory.Number, handle);
+        open.Add(kept.Number, kept);
+        order.Enqueue(kept);
+    }
+
+    private SafeFileHandle? Find(TouchedDirectory directory)
+    {
+        if (directory.Number == NameTable.Root)
+        {
+            return root.Handle;
+        }
+
+        if (!open.TryGetValue(directory.Number, out OpenDirectory? there))
+        {
+            return null;
+        }
+
+        there.IsRecent = true;
+        return there.Handle;
+    }
+
+    private sealed class OpenDirectory(int number, SafeFileHandle handle)
+    {
+        internal int Number { get; } = number;
+
+        internal SafeFileHandle Handle { get; } = handle;
+
+        /// <summary>Used since the cache last looked.</summary>
+        internal bool IsRecent { get; set; } = true;
     }
 }

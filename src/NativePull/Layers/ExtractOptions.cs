@@ -100,10 +100,16 @@ internal sealed record LayerLimits
     internal long RatioFrom { get; init; } = 1L << 30;
 
     /// <summary>
-    /// Bytes of an image's headers that are kept in memory until other headers were read: link targets, and of a flattened archive the attributes of
-    /// directories. Half a million links of the usual lengths, some tens of bytes.
+    /// Bytes of an image's headers that are kept until others are read: of hard links into the layers below, in memory, and of a flattened archive the
+    /// attributes of directories.
     /// </summary>
     internal long MaximumHeld { get; init; } = 32 << 20;
+
+    /// <summary>
+    /// Bytes of memory for what is remembered of every name; what is more goes to a file without a name beside the target. A twentieth of what this
+    /// process may have, and what a quarter of a million names need at most.
+    /// </summary>
+    internal long Memory { get; init; } = Math.Clamp(GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / 20, 1L << 20, 12L << 20);
 
     internal TarLimits Tar { get; init; } = new();
 }

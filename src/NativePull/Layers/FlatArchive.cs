@@ -1,11 +1,14 @@
 using System.Buffers;
 using System.Globalization;
+using Microsoft.Win32.SafeHandles;
+using NativePull.Native;
 
 namespace NativePull.Layers;
 
 /// <summary>
 /// The flattened root file system as one archive, without any file system: a first reading of the layers finds out which entries remain
-/// (<see cref="Merge"/>, bottom first), a second copies those (<see cref="Write"/>, in the same order). Memory is some 80 bytes a name.
+/// (<see cref="Merge"/>, bottom first), a second copies those (<see cref="Write"/>, in the same order). What is remembered of each
+/// name, some 80 bytes, is in the pages of a pool.
 /// </summary>
 /// <remarks>
 /// The output has the order of the layers: each name comes where the entry that made it was, its directories before it wherever they were made. A
@@ -13,22 +16,32 @@ namespace NativePull.Layers;
 /// on, and would leave it changed. Only then it has its attributes: mkfs.erofs (1.9 still) gives a directory those of every listing, each name twice.
 /// The output depends on the image alone; policies about what a file system can hold do not concern it.
 /// </remarks>
-/// <param name="free">Bytes that the output may have; null: nobody can say.</param>
-internal sealed class FlatArchive(LayerLimits limits, long? free = null) : IDisposable
+internal sealed class FlatArchive : IDisposable
 {
     private const int BufferSize = 128 * 1024;
 
-    private readonly Allowance allowance = new(limits);
-    private readonly MergedTree tree = new();
-    private readonly Dictionary<int, TarEntry> linked = [];
+    private readonly LayerLimits limits;
+    private readonly long? free;
+    private readonly Allowance allowance;
+    private readonly SpillPool pool;
+    private readonly MergedTree tree;
     private PaxWriter? writer;
     private short layers;
     private int position;
     private int nextName;
     private int nextInode;
     private readonly List<int> open = [];
-    private bool[] made = [];
-    private bool[] again = [];
+
+    /// <param name="free">Bytes that the output may have; null: nobody can say.</param>
+    /// <param name="scratch">A directory for what memory has no room for; null, or where nothing can be made: memory is taken after all.</param>
+    internal FlatArchive(LayerLimits limits, long? free = null, string? scratch = null)
+    {
+        this.limits = limits;
+        this.free = free;
+        allowance = new Allowance(limits);
+        pool = new SpillPool(allowance.Memory, scratch is null ? null : () => OpenIn(scratch));
+        tree = new MergedTree(pool);
+    }
 
     /// <summary>Reads the next layer, headers only.</summary>
     /// <exception cref="PullException">As <see cref="LayerApplier.Apply"/>.</exception>
@@ -39,7 +52,7 @@ internal sealed class FlatArchive(LayerLimits limits, long? free = null) : IDisp
             throw new PullException(PullError.LimitPassed, $"more than {short.MaxValue.ToString(CultureInfo.InvariantCulture)} layers");
         }
 
-        ForgetTargets();
+        tree.ForgetTargets();
         TreeMerger merger = new(tree, layers++, position + 1, allowance.TakeEntry);
         TarReader reader = new(tar, limits.Tar);
         while (reader.MoveNext())
@@ -57,9 +70,8 @@ internal sealed class FlatArchive(LayerLimits limits, long? free = null) : IDisp
     /// <summary>Every layer has been merged; the archive begins.</summary>
     internal void Begin(Stream output)
     {
-        ForgetTargets();
+        tree.ForgetTargets();
         tree.Seal();
-        again = new bool[tree.NameCount];
         int last = position;
         // once without a writer: whether a directory will be listed again must be known when it is listed first
         GoToStart();
@@ -97,9 +109,9 @@ internal sealed class FlatArchive(LayerLimits limits, long? free = null) : IDisp
 
     internal void End()
     {
-        for (int name = 0; name < again.Length; name++)
+        for (int name = 0; name < tree.NameCount; name++)
         {
-            if (again[name])
+            if (tree.ComesAgain(name))
             {
                 WriteDirectory(name, isLast: true);
             }
@@ -108,18 +120,25 @@ internal sealed class FlatArchive(LayerLimits limits, long? free = null) : IDisp
         writer!.End();
     }
 
-    public void Dispose() => writer?.Dispose();
-
-    private void ForgetTargets()
+    public void Dispose()
     {
-        long held = tree.Held;
-        tree.ForgetTargets();
-        allowance.Hold(tree.Held - held);
+        writer?.Dispose();
+        pool.Dispose();
+    }
+
+    private static SafeFileHandle? OpenIn(string directory)
+    {
+        using SafeFileHandle? opened = Libc.TryOpenDirectory(directory);
+        return opened is null ? null : NewFile.Nameless(opened);
     }
 
     private void GoToStart()
     {
-        made = new bool[tree.NameCount];
+        for (int name = 0; name < tree.NameCount; name++)
+        {
+            tree.SetMade(name, false);
+        }
+
         open.Clear();
         position = 0;
         nextInode = 0;
@@ -139,7 +158,7 @@ internal sealed class FlatArchive(LayerLimits limits, long? free = null) : IDisp
         if (name != MergedTree.None)
         {
             MakeParents(name);
-            GoInto(tree[name].Parent);
+            GoInto(tree.Parent(name));
         }
 
         return name;
@@ -156,18 +175,10 @@ internal sealed class FlatArchive(LayerLimits limits, long? free = null) : IDisp
         TarEntry entry = reader.Current;
         int inode = tree[name].Inode;
         writer!.Begin(entry.Kind, tree.PathOf(name), entry.LinkName, entry, entry.Xattrs);
-        if (tree.Inode(inode).Names > 1)
+        if (tree.Inode(inode) is { Names: > 1 } shared)
         {
-            // what a link repeats, without attributes, of which there may be much
-            linked.Add(inode, new TarEntry
-            {
-                Kind = entry.Kind,
-                Name = [],
-                Mode = entry.Mode,
-                Uid = entry.Uid,
-                Gid = entry.Gid,
-                Modified = entry.Modified,
-            });
+            // what a link repeats, without attributes
+            tree.SetInode(inode, shared with { Target = tree.AddLook(EntryLook.Of(entry, withXattrs: false)) });
         }
 
         // holes become zeros: few programs agree on how an archive says them
@@ -200,20 +211,19 @@ internal sealed class FlatArchive(LayerLimits limits, long? free = null) : IDisp
     {
         for (; nextName < tree.NameCount && tree[nextName].Position == position; nextName++)
         {
-            ref MergedName name = ref tree[nextName];
-            if (name.IsGone)
+            if (tree.IsGone(nextName))
             {
                 continue;
             }
 
-            if (name.IsDirectory)
+            if (tree.IsDirectory(nextName))
             {
                 MakeParents(nextName);
                 MakeDirectory(nextName);
             }
-            else if (tree.Inode(name.Inode).Primary != nextName)
+            else if (tree[nextName].Inode is var inode && tree.Inode(inode).Primary != nextName)
             {
-                WriteLink(nextName, name.Inode);
+                WriteLink(nextName, inode);
             }
         }
     }
@@ -221,29 +231,25 @@ internal sealed class FlatArchive(LayerLimits limits, long? free = null) : IDisp
     private void WriteLink(int name, int inode)
     {
         MakeParents(name);
-        GoInto(tree[name].Parent);
+        GoInto(tree.Parent(name));
         if (writer is null)
         {
             return;
         }
 
-        TarEntry entry = linked[inode];
-        writer.Begin(TarEntryKind.HardLink, tree.PathOf(name), tree.PathOf(tree.Inode(inode).Primary), entry, []);
-        if (--tree.Inode(inode).Names == 1)
-        {
-            linked.Remove(inode);
-        }
+        MergedInode shared = tree.Inode(inode);
+        writer.Begin(TarEntryKind.HardLink, tree.PathOf(name), tree.PathOf(shared.Primary), EntryOf(TarEntryKind.HardLink, tree.LookAt(shared.Target)), []);
     }
 
     private void MakeParents(int name)
     {
-        if (tree[name].Parent is var above && made[above])
+        if (tree.Parent(name) is var above && tree.IsMade(above))
         {
             return;
         }
 
         Stack<int> missing = [];
-        for (int directory = above; !made[directory]; directory = tree[directory].Parent)
+        for (int directory = above; !tree.IsMade(directory); directory = tree.Parent(directory))
         {
             missing.Push(directory);
         }
@@ -256,19 +262,19 @@ internal sealed class FlatArchive(LayerLimits limits, long? free = null) : IDisp
 
     private void MakeDirectory(int directory)
     {
-        if (made[directory])
+        if (tree.IsMade(directory))
         {
             return;
         }
 
-        made[directory] = true;
+        tree.SetMade(directory, true);
         if (directory != MergedTree.Root)
         {
-            GoInto(tree[directory].Parent);
+            GoInto(tree.Parent(directory));
         }
 
         open.Add(directory);
-        WriteDirectory(directory, isLast: !again[directory]);
+        WriteDirectory(directory, isLast: !tree.ComesAgain(directory));
     }
 
     // Where the archive is: what is not above the next name has been left, and is not entered again by coming back.
@@ -278,11 +284,14 @@ internal sealed class FlatArchive(LayerLimits limits, long? free = null) : IDisp
         int depth;
         while ((depth = open.LastIndexOf(at)) < 0)
         {
-            at = tree[at].Parent;
+            at = tree.Parent(at);
         }
 
         open.RemoveRange(depth + 1, open.Count - depth - 1);
-        again[directory] |= at != directory;
+        if (at != directory)
+        {
+            tree.SetComesAgain(directory);
+        }
     }
 
     private void WriteDirectory(int directory, bool isLast)
@@ -292,9 +301,11 @@ internal sealed class FlatArchive(LayerLimits limits, long? free = null) : IDisp
             return;
         }
 
-        DirectoryLook look = tree.Look(directory);
-        TarEntry like = new() { Kind = TarEntryKind.Directory, Name = [], Mode = look.Mode, Uid = look.Uid, Gid = look.Gid, Modified = look.Modified };
+        EntryLook look = tree.Look(directory);
         byte[] path = directory == MergedTree.Root ? "./"u8.ToArray() : [.. tree.PathOf(directory), (byte)'/'];
-        writer.Begin(TarEntryKind.Directory, path, default, like, isLast ? look.Xattrs : []);
+        writer.Begin(TarEntryKind.Directory, path, default, EntryOf(TarEntryKind.Directory, look), isLast ? look.Xattrs : []);
     }
+
+    private static TarEntry EntryOf(TarEntryKind kind, EntryLook look) =>
+        new() { Kind = kind, Name = [], Mode = look.Mode, Uid = look.Uid, Gid = look.Gid, Modified = look.Modified };
 }

@@ -3,8 +3,12 @@ using NativePull.Native;
 namespace NativePull.Layers;
 
 /// <summary>Hard links of one layer: to names that are there, and (overlay) to names of the layers below, which <see cref="LowerLinks"/> fills in.</summary>
-internal sealed class HardLinks(LayerDirectories directories, LowerLinks lowerLinks, bool overlay)
+/// <param name="hold">Told how many bytes of memory are kept.</param>
+internal sealed class HardLinks(LayerDirectories directories, LowerLinks lowerLinks, bool overlay, Action<long> hold)
 {
+    // Bytes of memory; a name that is kept, and its length.
+    private const int Overhead = 150;
+
     /// <summary>Makes a name, in place of what is there, another name of the entry's target.</summary>
     /// <exception cref="PullException">Malformed: the target is not there, or is a directory.</exception>
     internal void Make(TouchedDirectory parent, byte[] name, TarEntry entry, byte[] path)
@@ -47,7 +51,10 @@ internal sealed class HardLinks(LayerDirectories directories, LowerLinks lowerLi
             bool isLower = status.Type == FileType.Symlink
                 && (!directories.IsWritten(targetParent, targetName) || directories.LowerSymlinks.Contains(new NameKey(targetParent, targetName)));
             Link(parent, name, targetParent, targetName, status, path);
-            _ = isLower && directories.LowerSymlinks.Add(new NameKey(parent, name));
+            if (isLower && directories.LowerSymlinks.Add(new NameKey(parent, name)))
+            {
+                hold(Overhead + name.Length);
+            }
         }
     }
 

@@ -17,6 +17,7 @@ internal sealed class LayerApplier : IDisposable
     private readonly ExtractOptions options;
     private readonly bool overlay;
     private readonly Allowance allowance;
+    private readonly SpillPool pool;
     private readonly LayerDirectories directories;
     private readonly EntryMetadata metadata;
     private readonly HardLinks hardLinks;
@@ -31,10 +32,11 @@ internal sealed class LayerApplier : IDisposable
         this.options = options;
         this.allowance = allowance ?? new Allowance(options.Limits);
         overlay = options.Format == LayerFormat.Overlay;
-        directories = new LayerDirectories(root, options, TakeEntry);
+        pool = new SpillPool(this.allowance.Memory, () => NewFile.Nameless(root.Handle));
+        directories = new LayerDirectories(root, options, pool, TakeEntry);
         LowerLinks lowerLinks = new(directories, Hold);
         metadata = new EntryMetadata(options, Report);
-        hardLinks = new HardLinks(directories, lowerLinks, overlay);
+        hardLinks = new HardLinks(directories, lowerLinks, overlay, Hold);
         specialFiles = new SpecialFiles(directories, options, metadata, Report);
         removal = new LowerRemoval(directories, overlay);
         settling = new LayerSettling(directories, lowerLinks, metadata, options);
@@ -73,7 +75,11 @@ internal sealed class LayerApplier : IDisposable
     /// <inheritdoc cref="LayerSettling.Settle"/>
     internal void Settle(IReadOnlyList<RootDirectory> lowersTopFirst, CancellationToken token) => settling.Settle(lowersTopFirst, token);
 
-    public void Dispose() => directories.Dispose();
+    public void Dispose()
+    {
+        directories.Dispose();
+        pool.Dispose();
+    }
 
     // The root as it is until all is done: whoever could enter it might change what we are about to open, or use a setuid file before its time.
     private void CloseToOthers()

@@ -23,14 +23,14 @@ internal sealed class LayerDirectories : IDisposable
     private readonly WhiteoutStyle style;
     private readonly int depthLimit;
     private readonly Action takeEntry;
-    private readonly Dictionary<NameKey, TouchedDirectory> known = new(new NameKeyComparer());
-    private readonly List<TouchedDirectory> touched = [];
-    private readonly NameMarks written = new();
+    private readonly DirectoryTable table;
+    private readonly NameMarks written;
     private TouchedDirectory? last;
     private byte[] lastPath = [];
 
+    /// <param name="pool">Takes what there is to remember of each directory and name.</param>
     /// <param name="takeEntry">Called before a directory is made that no entry has named yet: one long name can imply thousands.</param>
-    internal LayerDirectories(RootDirectory root, ExtractOptions options, Action takeEntry)
+    internal LayerDirectories(RootDirectory root, ExtractOptions options, SpillPool pool, Action takeEntry)
     {
         this.takeEntry = takeEntry;
         this.root = root;
@@ -38,8 +38,11 @@ internal sealed class LayerDirectories : IDisposable
         overlay = options.Format == LayerFormat.Overlay;
         style = options.Whiteouts;
         depthLimit = options.Limits.Tar.MaximumDepth;
-        Root = new TouchedDirectory(null, ".\0"u8.ToArray(), 0) { Handle = root.Handle, Holds = true, IsImplied = true };
-        touched.Add(Root);
+        table = new DirectoryTable(pool);
+        written = new NameMarks(pool);
+        Root = table.At(NameTable.Root);
+        Root.Holds = true;
+        Root.IsImplied = true;
     }
 
     /// <summary>What an absent directory on the way to a name means.</summary>
@@ -57,8 +60,8 @@ internal sealed class LayerDirectories : IDisposable
 
     internal TouchedDirectory Root { get; }
 
-    /// <summary>In the order in which they were first touched, so that each comes after its parent.</summary>
-    internal IReadOnlyList<TouchedDirectory> Touched => touched;
+    /// <summary>The root and all others that were touched; each comes after its parent.</summary>
+    internal DirectoryTable Touched => table;
 
     /// <summary>Names whose content is a lower layer's and is filled in at the end (overlay).</summary>
     internal Dictionary<NameKey, LowerLink> Placeholders { get; } = new(new NameKeyComparer());
@@ -100,7 +103,7 @@ internal sealed class LayerDirectories : IDisposable
         Walk(path, Absent.Ends, follow: false, out _) is { } above && !HidesLower(above) ? Walk(path, Absent.Made, follow: false, out _) : null;
 
     /// <summary>A name in a directory, if this layer touched it and it is a directory.</summary>
-    internal TouchedDirectory? Known(TouchedDirectory parent, byte[] name) => known.GetValueOrDefault(new NameKey(parent, name));
+    internal TouchedDirectory? Known(TouchedDirectory parent, byte[] name) => table.Find(parent, name);
 
     /// <inheritdoc cref="DirectoryHandles.Open"/>
     internal SafeFileHandle Open(TouchedDirectory directory) => handles.Open(directory);
@@ -155,9 +158,10 @@ internal sealed class LayerDirectories : IDisposable
         if (errno is Errno.IsDirectory or Errno.PermissionDenied)
         {
             DirectoryTree.Remove(handle, name);
-            if (known.Remove(key, out TouchedDirectory? gone))
+            if (Known(parent, name) is { } gone)
             {
                 gone.IsGone = true;
+                table.Remove(gone);
             }
         }
         else if (errno != Errno.NoEntry)
@@ -376,18 +380,17 @@ internal sealed class LayerDirectories : IDisposable
 
     private TouchedDirectory Add(TouchedDirectory parent, byte[] name, SafeFileHandle handle)
     {
-        TouchedDirectory directory = new(parent, name, touched.Count) { IsImplied = true };
-        if (directory.Depth > depthLimit)
+        if (parent.Depth >= depthLimit)
         {
             // links of the layer may lead deeper than its names do
             handle.Dispose();
             throw new PullException(
                 PullError.LimitPassed,
-                string.Create(CultureInfo.InvariantCulture, $"archive: {TarText.Show(directory.Path)} is {directory.Depth} levels deep, more than {depthLimit}"));
+                string.Create(CultureInfo.InvariantCulture, $"archive: {TarText.Show(parent.PathOf(name))} is {parent.Depth + 1} levels deep, more than {depthLimit}"));
         }
 
-        known[new NameKey(parent, name)] = directory;
-        touched.Add(directory);
+        TouchedDirectory directory = table.Add(parent, name);
+        directory.IsImplied = true;
         handles.Keep(directory, handle);
         return directory;
     }

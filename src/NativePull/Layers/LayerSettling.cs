@@ -34,10 +34,10 @@ internal sealed class LayerSettling(LayerDirectories directories, LowerLinks low
         LowerLayers lowers = new(lowersTopFirst, options.Whiteouts);
         lowerLinks.Settle(lowers, copyUp, token);
 
-        IReadOnlyList<TouchedDirectory> touched = directories.Touched;
-        for (int i = 1; i < touched.Count; i++)
+        DirectoryTable touched = directories.Touched;
+        for (int i = NameTable.Root + 1; i < touched.Count; i++)
         {
-            TouchedDirectory directory = touched[i];
+            TouchedDirectory directory = touched.At(i);
             directory.IsGone |= directory.Parent!.IsGone;
             if (overlay && directories.Root.IsOpaque && directory.Parent == directories.Root && directory is { IsGone: false, Holds: true })
             {
@@ -50,9 +50,9 @@ internal sealed class LayerSettling(LayerDirectories directories, LowerLinks low
         for (int i = touched.Count - 1; i >= 0; i--)
         {
             token.ThrowIfCancellationRequested();
-            if (!touched[i].IsGone)
+            if (touched.At(i) is { IsGone: false } directory)
             {
-                Finish(touched[i], lowers);
+                Finish(directory, lowers);
             }
         }
     }

@@ -18,8 +18,9 @@ internal sealed class LowerLink(byte[] target)
 /// <param name="hold">Told how many bytes of memory are kept.</param>
 internal sealed class LowerLinks(LayerDirectories directories, Action<long> hold)
 {
-    // Bytes; a link without its target.
+    // Bytes; a link without its target, and one name of it.
     private const int Overhead = 100;
+    private const int NameOverhead = 150;
 
     private readonly Dictionary<byte[], LowerLink> byTarget = new(new BytesComparer());
 
@@ -44,6 +45,7 @@ internal sealed class LowerLinks(LayerDirectories directories, Action<long> hold
         directories.Remove(parent, name);
         Failure.ThrowIf(NewFile.Create(directories.Open(parent), name, out SafeFileHandle? placeholder), "open", parent.PathOf(name));
         placeholder!.Dispose();
+        hold(NameOverhead + name.Length);
         NameKey key = new(parent, name);
         directories.Placeholders[key] = link;
         link.Names.Add(key);

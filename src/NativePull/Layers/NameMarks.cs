@@ -1,47 +1,61 @@
 namespace NativePull.Layers;
 
 /// <summary>
-/// Names that a layer wrote, for what it removes is of lower layers only. 64 bits of a seeded hash instead of the name, in one array: a layer of a
-/// million names costs some megabytes, and a false hit is one in 2^43 of them.
+/// Names that a layer wrote, for what it removes is of lower layers only. 64 bits of a seeded hash instead of the name, in the pages of a pool; a false
+/// hit is one in 2^43 of a million names.
 /// </summary>
-internal sealed class NameMarks
+internal sealed class NameMarks(SpillPool pool)
 {
+    // one page
+    private const int FirstSlots = SpillPool.PageSize / sizeof(ulong);
+
     private readonly ulong seed = (ulong)Random.Shared.NextInt64();
-    // open addressing; 0 is free
-    private ulong[] slots = new ulong[256];
+    // open addressing; 0 is free; a power of two of them, or none yet
+    private SpilledList<ulong> slots = new(pool);
     private int count;
 
     /// <param name="name">Ends in NUL.</param>
     internal void Add(TouchedDirectory directory, ReadOnlySpan<byte> name)
     {
-        if (count >= slots.Length / 4 * 3)
+        if (count >= slots.Count / 4 * 3)
         {
-            ulong[] before = slots;
-            slots = new ulong[before.Length * 2];
-            foreach (ulong mark in before)
-            {
-                if (mark != 0)
-                {
-                    slots[SlotOf(mark)] = mark;
-                }
-            }
+            Grow();
         }
 
         ulong added = Mark(directory, name);
         int slot = SlotOf(added);
-        count += slots[slot] == 0 ? 1 : 0;
-        slots[slot] = added;
+        if (slots[slot] == 0)
+        {
+            slots[slot] = added;
+            count++;
+        }
     }
 
     /// <param name="name">Ends in NUL.</param>
-    internal bool Contains(TouchedDirectory directory, ReadOnlySpan<byte> name) => slots[SlotOf(Mark(directory, name))] != 0;
+    internal bool Contains(TouchedDirectory directory, ReadOnlySpan<byte> name) => count > 0 && slots[SlotOf(Mark(directory, name))] != 0;
+
+    private void Grow()
+    {
+        SpilledList<ulong> before = slots;
+        slots = new SpilledList<ulong>(pool);
+        slots.Resize(Math.Max(FirstSlots, before.Count * 2));
+        for (int i = 0; i < before.Count; i++)
+        {
+            if (before[i] is not 0 and var mark)
+            {
+                slots[SlotOf(mark)] = mark;
+            }
+        }
+
+        before.Clear();
+    }
 
     private int SlotOf(ulong mark)
     {
-        int slot = (int)(mark >> 32) & (slots.Length - 1);
-        while (slots[slot] != 0 && slots[slot] != mark)
+        int slot = (int)(mark >> 32) & (slots.Count - 1);
+        while (slots[slot] is not 0 and var there && there != mark)
         {
-            slot = (slot + 1) & (slots.Length - 1);
+            slot = (slot + 1) & (slots.Count - 1);
         }
 
         return slot;

@@ -1,3 +1,4 @@
+using System.Text;
 using Microsoft.Win32.SafeHandles;
 using NativePull.Native;
 
@@ -11,6 +12,23 @@ internal static class NewFile
     /// <summary>An empty file; 0 or an errno.</summary>
     internal static int Create(SafeFileHandle directory, ReadOnlySpan<byte> name, out SafeFileHandle? made) =>
         Libc.OpenAt(directory, name, Flags, Permission.OwnerFile, out made);
+
+    /// <summary>
+    /// A file that no name leads to and that is gone when it is closed (open(2), O_TMPFILE; where the file system has none, made under a name that nothing
+    /// else has and removed at once). Null: there is no place for one here.
+    /// </summary>
+    internal static SafeFileHandle? Nameless(SafeFileHandle directory)
+    {
+        int errno = Libc.OpenAt(directory, ".\0"u8, OpenFlags.Nameless | OpenFlags.ReadWrite, Permission.OwnerFile, out SafeFileHandle? made);
+        if (errno != 0)
+        {
+            byte[] name = [.. Encoding.ASCII.GetBytes($".nativepull-{Guid.NewGuid():n}"), 0];
+            errno = Libc.OpenAt(directory, name, OpenFlags.ReadWrite | OpenFlags.Create | OpenFlags.Exclusive | OpenFlags.NoFollow, Permission.OwnerFile, out made);
+            Failure.ThrowIf(errno == 0 ? Libc.Unlink(directory, name) : 0, "unlink", name);
+        }
+
+        return made;
+    }
 
     /// <summary>A symbolic link, fifo or device; 0 or an errno.</summary>
     internal static int CreateSpecial(SafeFileHandle directory, ReadOnlySpan<byte> name, TarEntry entry) => entry.Kind switch

@@ -1,83 +1,63 @@
 using System.Diagnostics.CodeAnalysis;
-using Microsoft.Win32.SafeHandles;
 
 namespace NativePull.Layers;
 
 /// <summary>
-/// A directory that a layer speaks of or puts something into, and what remains to be done to it when the layer has ended. It knows its parent and
-/// its own name rather than its path, so that a thousand nested directories cost a thousand names.
+/// A directory that a layer speaks of or puts something into, and what remains to be done to it when the layer has ended: a number in a
+/// <see cref="DirectoryTable"/>, which keeps all of it, so that a million directories take no memory.
 /// </summary>
-internal sealed class TouchedDirectory(TouchedDirectory? parent, byte[] name, int number)
+internal sealed record TouchedDirectory(DirectoryTable Table, int Number)
 {
     /// <summary>Null: the root.</summary>
-    internal TouchedDirectory? Parent { get; } = parent;
+    internal TouchedDirectory? Parent => Number == NameTable.Root ? null : new TouchedDirectory(Table, Table.Names.Parent(Number));
 
     /// <summary>Ends in NUL; "." for the root.</summary>
-    internal byte[] Name { get; } = name;
-
-    /// <summary>Tells it from every other of the layer, also from one of the same name that it replaced.</summary>
-    internal int Number { get; } = number;
+    internal byte[] Name => EntryPath.Terminated(Number == NameTable.Root ? default : Table.Names.Text(Number));
 
     /// <summary>Levels below the root.</summary>
-    internal int Depth { get; } = parent is null ? 0 : parent.Depth + 1;
-
-    /// <summary>Open while cached.</summary>
-    internal SafeFileHandle? Handle { get; set; }
-
-    /// <summary>Used since the cache last looked.</summary>
-    internal bool IsRecent { get; set; }
+    internal int Depth => Table[Number].Depth;
 
     /// <summary>No entry of the layer describes it.</summary>
-    internal bool IsImplied { get; set; }
+    internal bool IsImplied { get => Has(DirectoryFlags.Implied); set => Set(DirectoryFlags.Implied, value); }
 
     /// <summary>It or something below it is an entry of the layer; otherwise the layer only removes here.</summary>
-    internal bool Holds { get; set; }
+    internal bool Holds { get => Has(DirectoryFlags.Holds); set => Set(DirectoryFlags.Holds, value); }
 
     /// <summary>No directory of a lower layer shows through: the layer removed it, or there was none.</summary>
-    internal bool IsNew { get; set; }
+    internal bool IsNew { get => Has(DirectoryFlags.New); set => Set(DirectoryFlags.New, value); }
 
     /// <summary>Hides all that lower layers have in it (overlay).</summary>
-    internal bool IsOpaque { get; set; }
+    internal bool IsOpaque { get => Has(DirectoryFlags.Opaque); set => Set(DirectoryFlags.Opaque, value); }
 
     /// <summary>Whiteouts of this layer are in it (overlay).</summary>
-    internal bool HasWhiteouts { get; set; }
+    internal bool HasWhiteouts { get => Has(DirectoryFlags.Whiteouts); set => Set(DirectoryFlags.Whiteouts, value); }
 
     /// <summary>Removed again.</summary>
-    internal bool IsGone { get; set; }
+    internal bool IsGone { get => Has(DirectoryFlags.Gone); set => Set(DirectoryFlags.Gone, value); }
 
     /// <summary>What its modification time shall be in the end.</summary>
-    internal TarTime Modified { get; set; }
+    internal TarTime Modified
+    {
+        get => new(Table[Number].Seconds, Table[Number].Nanoseconds);
+        set => Table[Number] = Table[Number] with { Seconds = value.Seconds, Nanoseconds = value.Nanoseconds };
+    }
 
     /// <summary>What its mode shall be in the end, where it had to be another in the meantime.</summary>
-    internal uint? FinalMode { get; set; }
+    internal uint? FinalMode
+    {
+        get => Has(DirectoryFlags.FinalMode) ? Table[Number].FinalMode : null;
+        set
+        {
+            Table[Number] = Table[Number] with { FinalMode = value ?? 0 };
+            Set(DirectoryFlags.FinalMode, value is not null);
+        }
+    }
 
     /// <summary>From the root, components joined by "/"; empty for the root.</summary>
-    internal byte[] Path => PathFrom(null);
+    internal byte[] Path => Table.Names.PathOf(Number);
 
-    /// <summary>From a directory above it; null is the root.</summary>
-    internal byte[] PathFrom(TouchedDirectory? above)
-    {
-        int length = 0;
-        for (TouchedDirectory at = this; at.Parent is not null && at != above; at = at.Parent)
-        {
-            length += at.Name.Length;
-        }
-
-        byte[] path = new byte[Math.Max(0, length - 1)];
-        int end = path.Length;
-        for (TouchedDirectory at = this; at.Parent is not null && at != above; at = at.Parent)
-        {
-            int start = end - (at.Name.Length - 1);
-            at.Name.AsSpan(0, at.Name.Length - 1).CopyTo(path.AsSpan(start));
-            end = start - 1;
-            if (end > 0)
-            {
-                path[end] = (byte)'/';
-            }
-        }
-
-        return path;
-    }
+    /// <summary>From a directory above it.</summary>
+    internal byte[] PathFrom(TouchedDirectory above) => Table.Names.PathOf(Number, above.Number);
 
     /// <summary>A name in it, as a path from the root.</summary>
     /// <param name="name">Ends in NUL.</param>
@@ -86,6 +66,67 @@ internal sealed class TouchedDirectory(TouchedDirectory? parent, byte[] name, in
         byte[] path = Path;
         return path.Length == 0 ? name[..^1].ToArray() : [.. path, (byte)'/', .. name[..^1]];
     }
+
+    private bool Has(DirectoryFlags flag) => (Table[Number].Flags & flag) != 0;
+
+    private void Set(DirectoryFlags flag, bool value)
+    {
+        DirectoryState state = Table[Number];
+        DirectoryFlags flags = value ? state.Flags | flag : state.Flags & ~flag;
+        if (flags != state.Flags)
+        {
+            Table[Number] = state with { Flags = flags };
+        }
+    }
+}
+
+[Flags]
+internal enum DirectoryFlags
+{
+    Implied = 1,
+    Holds = 2,
+    New = 4,
+    Opaque = 8,
+    Whiteouts = 16,
+    Gone = 32,
+    FinalMode = 64,
+}
+
+/// <summary>What a <see cref="TouchedDirectory"/> is made of beside its name: 24 bytes.</summary>
+internal record struct DirectoryState(long Seconds, int Nanoseconds, int Depth, uint FinalMode, DirectoryFlags Flags);
+
+/// <summary>The directories that one layer touched, in the order in which they first were, so that each comes after its parent.</summary>
+internal sealed class DirectoryTable
+{
+    private readonly SpilledList<DirectoryState> states;
+
+    internal DirectoryTable(SpillPool pool)
+    {
+        Names = new NameTable(pool);
+        states = new SpilledList<DirectoryState>(pool);
+        states.Add(default);
+    }
+
+    internal NameTable Names { get; }
+
+    internal int Count => states.Count;
+
+    internal DirectoryState this[int number] { get => states[number]; set => states[number] = value; }
+
+    internal TouchedDirectory At(int number) => new(this, number);
+
+    /// <param name="name">Ends in NUL.</param>
+    internal TouchedDirectory? Find(TouchedDirectory parent, ReadOnlySpan<byte> name) =>
+        Names.Find(parent.Number, name[..^1]) is var number && number == NameTable.None ? null : At(number);
+
+    /// <param name="name">Ends in NUL.</param>
+    internal TouchedDirectory Add(TouchedDirectory parent, ReadOnlySpan<byte> name)
+    {
+        states.Add(default(DirectoryState) with { Depth = parent.Depth + 1 });
+        return At(Names.Add(parent.Number, name[..^1]));
+    }
+
+    internal void Remove(TouchedDirectory directory) => Names.Remove(directory.Number);
 }
 
 /// <summary>Byte strings by what is in them.</summary>

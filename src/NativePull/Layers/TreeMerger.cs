@@ -24,7 +24,7 @@ internal sealed class TreeMerger(MergedTree tree, short layer, int begin, Action
                 throw new PullException(PullError.UnsafeEntry, $"archive: {TarText.Show(entry.Name)} would replace the root by a {entry.Kind}");
             }
 
-            tree.SetLook(MergedTree.Root, LookOf(entry));
+            tree.SetLook(MergedTree.Root, EntryLook.Of(entry, withXattrs: true));
             return;
         }
 
@@ -62,7 +62,7 @@ internal sealed class TreeMerger(MergedTree tree, short layer, int begin, Action
             TarEntryKind.HardLink => MakeHardLink(parent, path, entry, position),
             _ => MakeLeaf(parent, path.Base, position, AddInode(entry, path.Full, position)),
         };
-        tree[made].WrittenBy = layer;
+        tree[made] = tree[made] with { WrittenBy = layer };
     }
 
     private int AddInode(TarEntry entry, byte[] path, int position)
@@ -75,9 +75,9 @@ internal sealed class TreeMerger(MergedTree tree, short layer, int begin, Action
     private int Get(ReadOnlySpan<byte> path, int position)
     {
         int found = Walk(path, position, make: true);
-        for (int at = found; at != MergedTree.None && !Holds(at); at = tree[at].Parent)
+        for (int at = found; at != MergedTree.None && !Holds(at); at = tree.Parent(at))
         {
-            tree[at].TouchedBy = layer;
+            tree[at] = tree[at] with { TouchedBy = layer };
         }
 
         return found;
@@ -89,7 +89,7 @@ internal sealed class TreeMerger(MergedTree tree, short layer, int begin, Action
         int at = MergedTree.Root;
         foreach (Range range in path.Split((byte)'/'))
         {
-            if (path[range].Length > 0 && (at = tree.Find(at, path[range])) is var next && (next == MergedTree.None || !tree[next].IsDirectory))
+            if (path[range].Length > 0 && (at = tree.Find(at, path[range])) is var next && (next == MergedTree.None || !tree.IsDirectory(next)))
             {
                 return MergedTree.None;
             }
@@ -116,13 +116,13 @@ internal sealed class TreeMerger(MergedTree tree, short layer, int begin, Action
 
             if (component.SequenceEqual(".."u8))
             {
-                at = at == MergedTree.Root ? at : tree[at].Parent;
+                at = at == MergedTree.Root ? at : tree.Parent(at);
                 continue;
             }
 
             EntryPath.CheckLength(component, path);
             int child = tree.Find(at, component);
-            if (child != MergedTree.None && tree[child].IsDirectory)
+            if (child != MergedTree.None && tree.IsDirectory(child))
             {
                 at = child;
             }
@@ -154,7 +154,7 @@ internal sealed class TreeMerger(MergedTree tree, short layer, int begin, Action
     private int MakeDirectory(int parent, ReadOnlySpan<byte> name, int position)
     {
         int there = tree.Find(parent, name);
-        if (there != MergedTree.None && !tree[there].IsDirectory)
+        if (there != MergedTree.None && !tree.IsDirectory(there))
         {
             tree.Remove(there);
             there = MergedTree.None;
@@ -165,8 +165,8 @@ internal sealed class TreeMerger(MergedTree tree, short layer, int begin, Action
 
     private int Describe(int directory, TarEntry entry)
     {
-        tree.SetLook(directory, LookOf(entry));
-        tree[directory].TouchedBy = layer;
+        tree.SetLook(directory, EntryLook.Of(entry, withXattrs: true));
+        tree[directory] = tree[directory] with { TouchedBy = layer };
         return directory;
     }
 
@@ -191,7 +191,7 @@ internal sealed class TreeMerger(MergedTree tree, short layer, int begin, Action
 
         int directory = Walk(target.Parent, position, make: false);
         int found = directory == MergedTree.None ? MergedTree.None : tree.Find(directory, target.Base);
-        if (found != MergedTree.None && tree[found].IsDirectory)
+        if (found != MergedTree.None && tree.IsDirectory(found))
         {
             throw new PullException(PullError.Malformed, $"archive: {TarText.Show(path.Full)} is a hard link to the directory {TarText.Show(target.Full)}");
         }
@@ -203,14 +203,14 @@ internal sealed class TreeMerger(MergedTree tree, short layer, int begin, Action
 
         int inode = tree[found].Inode;
         int there = tree.Find(parent, path.Base);
-        if (there != MergedTree.None && !tree[there].IsDirectory && tree[there].Inode == inode)
+        if (there != MergedTree.None && !tree.IsDirectory(there) && tree[there].Inode == inode)
         {
             return there;
         }
 
         int made = MakeLeaf(parent, path.Base, position, inode);
         // what stood there may have held the target
-        return tree[found].IsGone ? throw HardLinks.NoTarget(path.Full, target.Full) : made;
+        return tree.IsGone(found) ? throw HardLinks.NoTarget(path.Full, target.Full) : made;
     }
 
     // ".wh.NAME": what lower layers have under the name goes; what this layer has put there stays.
@@ -236,26 +236,20 @@ internal sealed class TreeMerger(MergedTree tree, short layer, int begin, Action
     // The opaque marker: everything lower layers have in the directory is hidden, at any depth.
     private void HideLower(int directory)
     {
-        Stack<int> pending = new([directory]);
-        while (pending.TryPop(out int next))
+        int at = tree.NextBelow(directory, directory);
+        while (at != MergedTree.None)
         {
-            for (int child = tree.FirstChild(next); child != MergedTree.None; child = tree[child].NextSibling)
+            bool holds = !tree.IsGone(at) && Holds(at);
+            if (holds)
             {
-                if (tree[child].IsGone)
-                {
-                    continue;
-                }
-
-                if (Holds(child))
-                {
-                    Renew(child);
-                    pending.Push(child);
-                }
-                else if (tree[child].WrittenBy != layer)
-                {
-                    tree.Remove(child);
-                }
+                Renew(at);
             }
+            else if (!tree.IsGone(at) && tree[at].WrittenBy != layer)
+            {
+                tree.Remove(at);
+            }
+
+            at = tree.NextBelow(directory, at, enter: holds);
         }
     }
 
@@ -264,12 +258,10 @@ internal sealed class TreeMerger(MergedTree tree, short layer, int begin, Action
     {
         if (tree[directory].WrittenBy != layer)
         {
-            tree.SetLook(directory, DirectoryLook.Default);
+            tree.SetLook(directory, EntryLook.Default);
         }
     }
 
     // Whether it or something below it is an entry of this layer.
-    private bool Holds(int name) => tree[name].IsDirectory && tree[name].TouchedBy == layer;
-
-    private static DirectoryLook LookOf(TarEntry entry) => new(entry.Mode, entry.Uid, entry.Gid, entry.Modified, entry.Xattrs);
+    private bool Holds(int name) => tree.IsDirectory(name) && tree[name].TouchedBy == layer;
 }

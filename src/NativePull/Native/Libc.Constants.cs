@@ -45,6 +45,7 @@ internal static class OpenFlags
     // arm kept its own numbers: 0x10000 there is O_DIRECT
     internal static readonly int Directory = Arm ? 0x4000 : 0x10000;
     internal static readonly int NoFollow = Arm ? 0x8000 : 0x20000;
+    internal static readonly int Nameless = 0x400000 | Directory; // O_TMPFILE
 }
 
 /// <summary>File type bits of a mode (inode(7)).</summary>

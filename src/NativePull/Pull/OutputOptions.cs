@@ -17,6 +17,11 @@ internal sealed record OutputOptions
     /// <summary>Where the flattened archive goes, or <see cref="Stdout"/>; null: nowhere.</summary>
     internal string? Tar { get; init; }
 
+    /// <summary>
+    /// A directory of our own for what is remembered of an image's names while an archive goes into a stream, which has no directory; null: memory holds it.
+    /// </summary>
+    internal string? Scratch { get; init; }
+
     internal bool AreAsked => Rootfs is not null || Layers is not null || Tar is not null;
 
     /// <summary>A directory that is there and not empty is exchanged for the new one; off, it is an error.</summary>

@@ -180,7 +180,8 @@ internal sealed class Outputs(OutputOptions options, Digest image, IReadOnlyList
     {
         LayerLimits limits = options.Extract.Limits;
         long? free = output.FreeBytes;
-        using FlatArchive archive = new(limits with { MaximumUnpacked = limits.MaximumUnpacked ?? (free is null ? limits.MaximumStreamed : null) }, free);
+        using FlatArchive archive = new(
+            limits with { MaximumUnpacked = limits.MaximumUnpacked ?? (free is null ? limits.MaximumStreamed : null) }, free, output.Directory ?? options.Scratch);
         foreach (LayerSource source in sources)
         {
             source.Read("tar headers", tar => archive.Merge(tar, token), options.Extract.Limits, token);

@@ -37,6 +37,9 @@ internal sealed class OutputFile : Stream
     /// <summary>Bytes that its file system has left for it; null where it is none that keeps them.</summary>
     internal long? FreeBytes => temporary is null ? null : Libc.FreeBytes(file);
 
+    /// <summary>Where it is being written; null where it is nothing that lies in a directory of its own.</summary>
+    internal string? Directory => temporary is null ? null : Path.GetDirectoryName(temporary);
+
     /// <summary>What is there already, as it comes: nothing is renamed.</summary>
     internal static OutputFile Stdout() => new(Libc.DuplicateStandard(1), null, "stdout", sync: false);
 

@@ -180,7 +180,7 @@ public sealed class ArchiveLimitTests
 
         BinaryResult result = await run.RunAsync("--rootfs", run["r"], "--limit", text);
 
-        Assert.Contains($"--limit: \"{text.Split(',')[^1]}\" is not one of ratio, name, depth, pax, xattrs, xattr, runs, held", result.Expect(2).Error, StringComparison.Ordinal);
+        Assert.Contains($"--limit: \"{text.Split(',')[^1]}\" is not one of ratio, name, depth, pax, xattrs, xattr, runs, held, memory", result.Expect(2).Error, StringComparison.Ordinal);
     }
 
     [Fact]

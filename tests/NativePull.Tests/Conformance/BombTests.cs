@@ -84,22 +84,23 @@ public sealed class BombTests
     /// <summary>Name; the blob, gzip; the output and further options; the exit code and what is said; the peak.</summary>
     private static readonly Dictionary<string, (Func<byte[]> Blob, string[] Arguments, int Code, string Says, long Peak)> Rows = new()
     {
-        ["a million entries, as an archive"] = (() => Packed(100, Entries(10_000, (tar, i) => tar.File($"d/{i}"))), ["--tar", "x", "--max-entries", "999999"], 7, "more than 999999 entries", PeakOfHeld),
+        ["a million entries, as an archive"] = (() => Packed(100, Entries(10_000, (tar, i) => tar.File($"d/{i}"))), ["--tar", "x", "--max-entries", "999999"], 7, "more than 999999 entries", Peak),
         ["a hundred thousand entries, as a tree"] = (() => Packed(100, Entries(10_000, (tar, i) => tar.File($"d/{i}"))), ["--rootfs", "x", "--max-entries", "100000"], 7, "more than 100000 entries", Peak),
         ["a hundred thousand directories, as layers"] = (() => Packed(100, Entries(10_000, (tar, i) => tar.Directory($"d/{i}/"))), ["--layers", "x", "--max-entries", "100000"], 7, "more than 100000 entries", Peak),
         ["directories that a few names imply, as a tree"] = (() => Packed(1, Entries(9, (tar, i) => tar.File($"{i}/{string.Concat(Enumerable.Repeat("d/", 4000))}f"))), ["--rootfs", "x", "--max-entries", "20000"], 7, "more than 20000 entries", Peak),
         ["directories that a few names imply, as layers"] = (() => Packed(1, Entries(9, (tar, i) => tar.Whiteout($"{i}/{string.Concat(Enumerable.Repeat("d/", 4000))}f"))), ["--layers", "x", "--max-entries", "20000"], 7, "more than 20000 entries", Peak),
         ["directories that a few names imply, as an archive"] = (() => Packed(1, Entries(9, (tar, i) => tar.File($"{i}/{string.Concat(Enumerable.Repeat("d/", 4000))}f"))), ["--tar", "x", "--max-entries", "20000"], 7, "more than 20000 entries", Peak),
-        ["attributes of directories, as an archive"] = (() => Packed(1, Entries(50, (tar, i) => Attributes(tar).Directory($"{i}/"))), ["--tar", "x"], 7, "its links and attributes need ", PeakOfHeld),
+        ["attributes of directories, as an archive"] = (() => Packed(1, Entries(50, (tar, i) => Attributes(tar).Directory($"{i}/"))), ["--tar", "x"], 7, "its links and attributes need ", Peak),
         ["attributes of directories, as a tree"] = (() => Packed(1, Entries(50, (tar, i) => Attributes(tar).Directory($"{i}/"))), ["--rootfs", "x", "--xattrs", "drop"], 0, "", Peak),
         ["attributes of directories, as layers"] = (() => Packed(1, Entries(50, (tar, i) => Attributes(tar).Directory($"{i}/"))), ["--layers", "x", "--xattrs", "drop"], 0, "", Peak),
         ["attributes for all directories"] = (
             () => Packed(1, Entries(4000, (tar, i) => i == 0 ? Enumerable.Range(0, 16).Aggregate(tar, (t, j) => t.Global($"SCHILY.xattr.user.{j}", new byte[60_000])) : tar.Directory($"{i}/"))),
-            ["--tar", "x"], 7, "its links and attributes need ", PeakOfHeld),
+            ["--tar", "x"], 7, "its links and attributes need ", Peak),
         ["attributes of files with a second name far away, as an archive"] = (
             () => Packed(1, Entries(200, (tar, i) => i < 100 ? Attributes(tar).File($"f{i}") : tar.HardLink($"h{i}", $"f{i - 100}"))), ["--tar", "/dev/null"], 0, "", Peak),
-        ["links to far away, as an archive"] = (() => Packed(1, Entries(10_000, (tar, i) => tar.Symlink($"l{i}", Far(4_000, i)))), ["--tar", "x"], 7, "its links and attributes need ", PeakOfHeld),
+        ["links to far away, as an archive"] = (() => Packed(1, Entries(10_000, (tar, i) => tar.Symlink($"l{i}", Far(4_000, i)))), ["--tar", "x"], 0, "", Peak),
         ["links to far away, as layers"] = (() => Packed(1, Entries(5_000, (tar, i) => tar.Symlink($"l{i}", Far(4_000, i)))), ["--layers", "x"], 0, "", Peak),
+        ["many hard links to one name of the layers below, as layers"] = (() => Packed(1, Entries(300_000, (tar, i) => tar.HardLink($"l{i}", "f"))), ["--layers", "x"], 7, "its links and attributes need ", PeakOfHeld),
         ["hard links to the layers below, as layers"] = (() => Packed(1, Entries(2_000, (tar, i) => tar.HardLink($"l{i}", Far(64_000, i)))), ["--layers", "x"], 7, "its links and attributes need ", PeakOfHeld),
         ["hard links to nothing, as an archive"] = (() => Packed(1, Entries(2_000, (tar, i) => tar.HardLink($"l{i}", Far(64_000, i)))), ["--tar", "x"], 6, "which is not there", Peak),
         ["headers of nothing"] = (() => Packed(20, Entries(5_000, (tar, _) => tar.Global("comment", "again").RawPax(TarBuilder.Record("path", "a")).LongName("b")), new TarBuilder().File("f").End().ToArray()), ["--rootfs", "x"], 0, "", Peak),

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Security.Cryptography;
 using NativePull.Oci;
 using NativePull.Tests.Conformance;
 using NativePull.Tests.Fakes;
@@ -46,6 +47,43 @@ public sealed class LargeTreeTests
         Assert.InRange(Binary.PeakOf(flat.Expect(0)), 1, Peak);
         Assert.InRange(Binary.PeakOf(overlay.Expect(0)), 1, Peak);
         TestContext.Current.TestOutputHelper?.WriteLine($"{what}: {Binary.PeakOf(flat)} KiB flat, {Binary.PeakOf(overlay)} KiB in layers");
+    }
+
+    [Theory]
+    [InlineData("--rootfs", 300_000)]
+    [InlineData("--layers", 300_000)]
+    [InlineData("--tar", 1_000_000)]
+    public async Task Directories_without_number_take_no_more_than_64_MiB(string output, int count)
+    {
+        const int each = 10_000;
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        using TemporaryDirectory work = new();
+        using IncrementalHash diffId = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        using MemoryStream blob = new();
+        for (int i = 0; i < count; i += each)
+        {
+            TarBuilder tar = new();
+            for (int j = i; j < i + each; j++)
+            {
+                tar.Directory(string.Create(CultureInfo.InvariantCulture, $"{j % 100}/{j / 100:d5}/"));
+            }
+
+            byte[] plain = (i + each < count ? tar : tar.End()).ToArray();
+            diffId.AppendData(plain);
+            blob.Write(TarBuilder.GZip(plain));
+        }
+
+        Digest content = Digest.FromBytes(diffId.GetHashAndReset());
+        FakeImage image = new FakeImage(registry, "a/b").Layer(blob.ToArray(), content).Publish();
+
+        BinaryResult result = await Binary.MeasuredAsync("pull", image.Reference(), "--store", work["s"], output, work["r"]);
+
+        Assert.InRange(Binary.PeakOf(result.Expect(0)), 1, Peak);
+        int made = output == "--tar"
+            ? (int)(new FileInfo(work["r"]).Length / 512)
+            : Directory.EnumerateDirectories(work["r"], "*", SearchOption.AllDirectories).Count();
+        Assert.InRange(made, count, count + 1000);
+        TestContext.Current.TestOutputHelper?.WriteLine($"{output}: {Binary.PeakOf(result)} KiB");
     }
 
     [Fact]

@@ -1,4 +1,5 @@
 using NativePull.Layers;
+using NativePull.Tests.EndToEnd;
 
 namespace NativePull.Tests.Layers;
 
@@ -8,16 +9,18 @@ namespace NativePull.Tests.Layers;
 public sealed class FlatArchiveMemoryTests
 {
     [Fact]
-    public void Two_hundred_thousand_names_take_less_than_forty_megabytes()
+    public void Two_hundred_thousand_names_take_less_than_three_megabytes_where_only_two_are_allowed()
     {
-        using FlatArchive archive = new(new LayerLimits());
+        using TemporaryDirectory scratch = new();
+        using FlatArchive archive = new(new LayerLimits { Memory = 2 << 20 }, null, scratch.Path);
         using FlatArchiveTests.ManyFiles layer = new(200_000);
         long before = GC.GetTotalMemory(forceFullCollection: true);
 
         archive.Merge(layer, CancellationToken.None);
 
         long used = GC.GetTotalMemory(forceFullCollection: true) - before;
-        Assert.True(used < 40_000_000, $"{used} bytes");
+        Assert.True(used < 3_000_000, $"{used} bytes");
+        Assert.Empty(scratch.Names);
         GC.KeepAlive(archive);
     }
 }

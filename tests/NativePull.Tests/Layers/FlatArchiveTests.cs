@@ -144,9 +144,10 @@ public sealed class FlatArchiveTests
         Assert.Equal(3 * 512, tar.Length);
     }
 
-    internal static byte[] Flatten(byte[][] layers)
+    /// <param name="scratch">With limits that allow little memory: where the rest goes.</param>
+    internal static byte[] Flatten(byte[][] layers, LayerLimits? limits = null, string? scratch = null)
     {
-        using FlatArchive archive = new(new LayerLimits());
+        using FlatArchive archive = new(limits ?? new LayerLimits(), null, scratch);
         foreach (byte[] layer in layers)
         {
             archive.Merge(new MemoryStream(layer), CancellationToken.None);
