@@ -20,13 +20,15 @@ internal static class NewFile
     internal static SafeFileHandle? Nameless(SafeFileHandle directory)
     {
         int errno = Libc.OpenAt(directory, ".\0"u8, OpenFlags.Nameless | OpenFlags.ReadWrite, Permission.OwnerFile, out SafeFileHandle? made);
-        if (errno != 0)
-        {
-            byte[] name = [.. Encoding.ASCII.GetBytes($".nativepull-{Guid.NewGuid():n}"), 0];
-            errno = Libc.OpenAt(directory, name, OpenFlags.ReadWrite | OpenFlags.Create | OpenFlags.Exclusive | OpenFlags.NoFollow, Permission.OwnerFile, out made);
-            Failure.ThrowIf(errno == 0 ? Libc.Unlink(directory, name) : 0, "unlink", name);
-        }
+        return errno == 0 ? made : MadeAndRemoved(directory);
+    }
 
+    /// <summary>The same, where the file system knows only files with names.</summary>
+    internal static SafeFileHandle? MadeAndRemoved(SafeFileHandle directory)
+    {
+        byte[] name = [.. Encoding.ASCII.GetBytes($".nativepull-{Guid.NewGuid():n}"), 0];
+        int errno = Libc.OpenAt(directory, name, OpenFlags.ReadWrite | OpenFlags.Create | OpenFlags.Exclusive | OpenFlags.NoFollow, Permission.OwnerFile, out SafeFileHandle? made);
+        Failure.ThrowIf(errno == 0 ? Libc.Unlink(directory, name) : 0, "unlink", name);
         return made;
     }
 

@@ -1,5 +1,6 @@
 using System.Globalization;
 using Microsoft.Win32.SafeHandles;
+using NativePull.Native;
 
 namespace NativePull.Layers;
 
@@ -34,6 +35,9 @@ internal sealed class SpillPool(SpillMemory memory, Func<SafeFileHandle?>? openF
 
     // What a pool may always have: an access to one page while another is in use, and some for luck.
     private const int OwnFrames = 8;
+
+    // As errors name it.
+    private const string FileName = "a file for the names that memory has no room for";
 
     private readonly List<Frame?> pages = [];
     private readonly List<Frame> frames = [];
@@ -110,7 +114,7 @@ internal sealed class SpillPool(SpillMemory memory, Func<SafeFileHandle?>? openF
             int more = RandomAccess.Read(file!, frame.Bytes.AsSpan(read), Offset(page) + read);
             read += more > 0
                 ? more
-                : throw new PullException(PullError.Machine, $"the file for what memory has no room for was cut at {(Offset(page) + read).ToString(CultureInfo.InvariantCulture)} bytes");
+                : throw new PullException(PullError.Machine, $"{FileName} was cut at {(Offset(page) + read).ToString(CultureInfo.InvariantCulture)} bytes");
         }
 
         Place(frame, page);
@@ -169,7 +173,7 @@ internal sealed class SpillPool(SpillMemory memory, Func<SafeFileHandle?>? openF
 
             if (frame.IsDirty)
             {
-                RandomAccess.Write(file!, frame.Bytes, Offset(frame.Page));
+                Failure.ThrowIf(Libc.WriteAll(file!, frame.Bytes, Offset(frame.Page)), "write", FileName);
             }
 
             if (frame.Page != Frame.None)

@@ -1,6 +1,8 @@
 using System.Globalization;
 using System.Text.Json;
 using System.Text.RegularExpressions;
+using NativePull.Oci;
+using NativePull.Tests.Conformance;
 using NativePull.Tests.Fakes;
 
 namespace NativePull.Tests.EndToEnd;
@@ -17,6 +19,34 @@ public sealed partial class FullDiskTests
         { 1, 60 * MB, 8 },
         { 8, 8 * MB, 1 },
     };
+
+    [Fact]
+    public async Task Where_the_names_of_an_image_find_no_room_it_is_said_and_nothing_is_left()
+    {
+        Assert.SkipUnless(Environment.IsPrivilegedProcess, "mounting needs root");
+        TarBuilder tar = new();
+        for (int i = 0; i < 30_000; i++)
+        {
+            tar.File(string.Create(CultureInfo.InvariantCulture, $"d/{i}"));
+        }
+
+        byte[] plain = tar.End().ToArray();
+        using LayerRun run = new(new LayoutLayer(TarBuilder.GZip(plain), Digest.Of(plain), LayoutLayer.Tar + "+gzip"));
+        using TemporaryDirectory scratch = new();
+        Directory.CreateDirectory(scratch["s"]);
+        (await Binary.ProgramAsync("mount", "-t", "tmpfs", "-o", "size=1m", "none", scratch["s"])).Expect(0);
+        try
+        {
+            BinaryResult full = await run.MeasureAsync("--tar", scratch["s/x"], "--limit", "memory=1");
+
+            Assert.Contains("write a file for the names that memory has no room for: No space left on device", full.Expect(8).Error, StringComparison.Ordinal);
+            Assert.Empty(Directory.GetFileSystemEntries(scratch["s"]));
+        }
+        finally
+        {
+            (await Binary.ProgramAsync("umount", scratch["s"])).Expect(0);
+        }
+    }
 
     [Theory]
     [MemberData(nameof(Pulls))]

@@ -37,6 +37,23 @@ public sealed class SpillTests
     }
 
     [Fact]
+    public void A_file_that_had_a_name_for_a_moment_serves_as_well()
+    {
+        using TemporaryDirectory scratch = new();
+        using RootDirectory root = RootDirectory.Open(scratch.Path);
+        using SpillPool pool = new(new SpillMemory(0), () => NewFile.MadeAndRemoved(root.Handle));
+        SpilledList<int> list = new(pool);
+        for (int i = 0; i < 100_000; i++)
+        {
+            list.Add(i);
+        }
+
+        Assert.True(pool.HasSpilled);
+        Assert.Equal(54_321, list[54_321]);
+        Assert.Empty(scratch.Names);
+    }
+
+    [Fact]
     public void A_page_that_was_given_back_is_zeros_when_it_is_taken_again()
     {
         using TemporaryDirectory scratch = new();
