@@ -14,9 +14,6 @@ namespace NativePull.Layers;
 /// </summary>
 internal sealed class LayerDirectories : IDisposable
 {
-    // Links in one path, as the kernel's own limit (path_resolution(7)).
-    private const int MaximumLinks = 40;
-
     private readonly RootDirectory root;
     private readonly DirectoryHandles handles;
     private readonly bool overlay;
@@ -267,27 +264,16 @@ internal sealed class LayerDirectories : IDisposable
     {
         missing = [];
         TouchedDirectory at = Root;
-        int links = 0;
-        ReadOnlySpan<byte> rest = path;
-        while (rest.Length > 0)
+        NameWalk walk = new(path);
+        while (walk.MoveNext())
         {
-            int slash = rest.IndexOf((byte)'/');
-            ReadOnlySpan<byte> component = slash < 0 ? rest : rest[..slash];
-            ReadOnlySpan<byte> below = slash < 0 ? default : rest[(slash + 1)..];
-            EntryPath.CheckLength(component, path);
-            if (component.Length == 0 || component.SequenceEqual("."u8))
-            {
-                rest = below;
-            }
-            else if (component.SequenceEqual(".."u8))
+            if (walk.IsUp)
             {
                 at = at.Parent ?? at;
-                rest = below;
             }
-            else if (Child(at, EntryPath.Terminated(component), absent, out byte[]? link) is { } child)
+            else if (Child(at, EntryPath.Terminated(walk.Component), absent, out byte[]? link) is { } child)
             {
                 at = child;
-                rest = below;
             }
             else if (link is null || (link.Length > 0 && !follow))
             {
@@ -295,17 +281,12 @@ internal sealed class LayerDirectories : IDisposable
             }
             else if (link.Length == 0)
             {
-                missing = EntryPath.Of(rest).Full;
+                missing = EntryPath.Of(walk.Rest).Full;
                 return at;
-            }
-            else if (++links > MaximumLinks)
-            {
-                throw new PullException(PullError.UnsafeEntry, $"archive: the way to {TarText.Show(path)} leads through more than 40 links");
             }
             else
             {
-                at = link[0] == '/' ? Root : at;
-                rest = (byte[])[.. link, (byte)'/', .. below];
+                at = walk.Follow(link) ? Root : at;
             }
         }
 

@@ -9,9 +9,6 @@ namespace NativePull.Layers;
 /// <param name="takeEntry">Called before a directory is added that no entry has named yet.</param>
 internal sealed class TreeMerger(MergedTree tree, short layer, int begin, Action takeEntry)
 {
-    // Links in one path, as the kernel's own limit (path_resolution(7)).
-    private const int MaximumLinks = 40;
-
     /// <param name="position">Counts entries over all layers.</param>
     /// <exception cref="PullException">Malformed, UnsafeEntry, LimitPassed.</exception>
     internal void Add(TarEntry entry, int position)
@@ -102,44 +99,28 @@ internal sealed class TreeMerger(MergedTree tree, short layer, int begin, Action
     private int Walk(ReadOnlySpan<byte> path, int position, bool make)
     {
         int at = MergedTree.Root;
-        int links = 0;
-        ReadOnlySpan<byte> rest = path;
-        while (rest.Length > 0)
+        NameWalk walk = new(path);
+        while (walk.MoveNext())
         {
-            int slash = rest.IndexOf((byte)'/');
-            ReadOnlySpan<byte> component = slash < 0 ? rest : rest[..slash];
-            rest = slash < 0 ? default : rest[(slash + 1)..];
-            if (component.Length == 0 || component.SequenceEqual("."u8))
-            {
-                continue;
-            }
-
-            if (component.SequenceEqual(".."u8))
+            if (walk.IsUp)
             {
                 at = at == MergedTree.Root ? at : tree.Parent(at);
                 continue;
             }
 
-            EntryPath.CheckLength(component, path);
-            int child = tree.Find(at, component);
+            int child = tree.Find(at, walk.Component);
             if (child != MergedTree.None && tree.IsDirectory(child))
             {
                 at = child;
             }
             else if (child != MergedTree.None && tree.TargetOf(child, begin) is var link && link.Length > 0)
             {
-                if (++links > MaximumLinks)
-                {
-                    throw new PullException(PullError.UnsafeEntry, $"archive: the way to {TarText.Show(path)} leads through more than 40 links");
-                }
-
-                at = link[0] == '/' ? MergedTree.Root : at;
-                rest = (byte[])[.. link, (byte)'/', .. rest];
+                at = walk.Follow(link) ? MergedTree.Root : at;
             }
             else if (make)
             {
                 takeEntry();
-                at = MakeDirectory(at, component, position);
+                at = MakeDirectory(at, walk.Component, position);
             }
             else
             {
