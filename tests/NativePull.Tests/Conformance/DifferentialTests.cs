@@ -52,6 +52,15 @@ public sealed class DifferentialTests(ITestOutputHelper output)
             [new(EntryKind.File, "b")],
             [new(EntryKind.File, "b/b/.wh.x"), new(EntryKind.HardLink, "c") { Target = "b" }],
         ],
+        ["a hard link to a lower file, given twice and then replaced"] =
+        [
+            [new(EntryKind.File, "a"), new(EntryKind.HardLink, "b") { Target = "a" }],
+            [
+                new(EntryKind.HardLink, "d") { Target = "a" },
+                new(EntryKind.HardLink, "d") { Target = "a" },
+                new(EntryKind.File, "d/x"),
+            ],
+        ],
         ["an entry below a hard link to a lower layer's symbolic link"] =
         [
             [new(EntryKind.SymbolicLink, "b") { Target = "nowhere" }],

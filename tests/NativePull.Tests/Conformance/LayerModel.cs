@@ -60,7 +60,7 @@ internal sealed class LayerModel
 
     private readonly List<(int Entry, Choice Choice)> choices = [];
     private readonly List<(Node Node, Copy Before)> copied = [];
-    private readonly HashSet<Copy> rewritten = [];
+    private readonly HashSet<Node> rewritten = [];
     private int current;
 
     // whether the markers of the layer being applied did
@@ -111,7 +111,7 @@ internal sealed class LayerModel
     // Where no link of this layer is left, there is no need for the copy.
     private void ForgetUnneededCopies()
     {
-        HashSet<Copy> needed = [.. rewritten, .. Nodes(root).Where(node => node.Layer == layerNumber).Select(node => node.Copy)];
+        HashSet<Copy> needed = [.. Nodes(root).Where(node => node.Layer == layerNumber || rewritten.Contains(node)).Select(node => node.Copy)];
         foreach ((Node node, Copy before) in copied)
         {
             node.Copy = needed.Contains(node.Copy) ? node.Copy : before;
@@ -288,7 +288,7 @@ internal sealed class LayerModel
             existing.Copy = linked.Copy;
             if (existing != linked)
             {
-                rewritten.Add(linked.Copy);
+                rewritten.Add(existing);
             }
         }
         else
