@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What several connections bring where each is limited, for one blob or many, and cost where they are not: one JSON line a network, with the
 # seconds of every run over one connection and as nativepull chooses, and the ratio of their medians (above 1: several are faster).
+# Then the requests, connections and bytes of pulls that find more and more, and of one that is cut.
 # usage: scripts/bench-lanes.sh [RUNS [NETWORK]]      RUNS of each, interleaved, 5 if not given; NETWORK: those alone whose name holds this
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -75,6 +75,39 @@ public sealed class LaneBench
             $"{{\"network\":\"{network}\",\"bytes\":{size},\"one\":[{Text(one)}],\"several\":[{Text(several)}],\"extraBytes\":[{string.Join(',', extraBytes)}],\"ratio\":{Median(one) / Median(several):0.000}}}"));
     }
 
+    /// <summary>Requests, connections and bytes from the server, headers among them, beyond the blobs' own: of pulls that find more and more, or that are cut.</summary>
+    [Theory(Explicit = true)]
+    [InlineData("over one connection", 0, 15, "--connections", "1")]
+    [InlineData("over several, each limited", 8, 15)]
+    public async Task What_pulls_ask_and_transfer(string how, int rate, int cutAfter, params string[] options)
+    {
+        if (!how.Contains(Environment.GetEnvironmentVariable("BENCH_NETWORK") ?? "", StringComparison.Ordinal))
+        {
+            return;
+        }
+
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new(registry, "a/b");
+        long[] sizes = [52 * MB, 14 * MB, 7_000, 101 * MB];
+        Array.ForEach(sizes, size => image.Layer(Quick((int)(size % 1_000_001), size)));
+        image.Publish();
+        using TemporaryDirectory store = new();
+        await using ShapingProxy whole = new(registry.Port) { RateOfEach = rate * MB };
+        await using ShapingProxy cut = new(registry.Port) { RateOfEach = rate * MB, ResetAfter = cutAfter * MB };
+        foreach ((string what, ShapingProxy proxy, string reference, string at) in new[]
+        {
+            ("cold", whole, "a/b", "s"), ("again by tag", whole, "a/b", "s"), ("again by digest", whole, $"a/b@{image.Digest}", "s"), ($"cold, each connection cut after {cutAfter} MB", cut, "a/b", "t"),
+        })
+        {
+            (long passed, int made, int asked) = (proxy.Passed, proxy.Made, registry.Requests.Count);
+            (await Binary.RunAsync(["pull", $"{proxy.Address}/{reference}", "--store", store[at], "--no-sync", "-q", .. options])).Expect(0);
+            long bytes = proxy.Passed - passed;
+            await Console.Out.WriteLineAsync(string.Create(
+                CultureInfo.InvariantCulture,
+                $"{{\"network\":\"{how}\",\"pull\":\"{what}\",\"requests\":{registry.Requests.Count - asked},\"connections\":{proxy.Made - made},\"bytes\":{bytes},\"beyondBlobs\":{bytes - (what.StartsWith("cold", StringComparison.Ordinal) ? sizes.Sum() : 0)}}}"));
+        }
+    }
+
     // A pattern is enough for hashing and sending, and costs the server nothing beside the copy.
     private static FakeContent Quick(int seed, long size)
     {
