@@ -61,11 +61,14 @@ internal static class NetworkFailure
 
     private static RegistryException OfProxy(HttpRequestException failure, string place) => new(
         failure.StatusCode is HttpStatusCode.ProxyAuthenticationRequired ? PullError.Unauthorized : failure.StatusCode is HttpStatusCode.Forbidden ? PullError.Denied : PullError.Unavailable,
-        $"{place}: the proxy gives no way there: {Innermost(failure)}")
+        $"{place}: the proxy gives no way there: {(failure.StatusCode is { } status ? OfProxyStatus(status) : Innermost(failure))}")
     {
         Status = failure.StatusCode,
         IsTransient = failure.StatusCode is null or >= HttpStatusCode.InternalServerError,
     };
+
+    private static string OfProxyStatus(HttpStatusCode status) =>
+        $"it answered {(int)status}{(status == HttpStatusCode.ProxyAuthenticationRequired ? ProxySettings.WhatIsKnown : "")}";
 
     private static RegistryException OfSocket(Exception failure, SocketError error, Uri address, string place)
     {

@@ -23,8 +23,9 @@ internal static class Refused
         bool isRateLimit = status == 429 || said.Codes.Contains("TOOMANYREQUESTS") || (status == 403 && wait is not null);
         string reason = string.IsNullOrEmpty(answer.Response.ReasonPhrase) ? "" : " " + answer.Response.ReasonPhrase;
         string text = (said.Text.Length == 0 ? "" : ": " + said.Text)
-            + (status is 401 or 403 && answer.IsOwn ? $" ({who.Sent})" : "");
-        return new RegistryException(isRateLimit ? PullError.RateLimited : Reason(status, said.Codes), $"{RegistryAddress.Shown(answer.Address)} answered {status.ToString(CultureInfo.InvariantCulture)}{reason}{text}")
+            + (status is 401 or 403 && answer.IsOwn ? $" ({who.Sent})" : status == 407 ? ProxySettings.WhatIsKnown : "");
+        string whom = $"{(status == 407 ? "the proxy before " : "")}{RegistryAddress.Shown(answer.Address)}";
+        return new RegistryException(isRateLimit ? PullError.RateLimited : Reason(status, said.Codes), $"{whom} answered {status.ToString(CultureInfo.InvariantCulture)}{reason}{text}")
         {
             Status = answer.Status,
             IsTransient = isRateLimit || status is 408 or 425 || (status >= 500 && status is not (501 or 505)),

@@ -69,6 +69,25 @@ public sealed class ProxyTests : IDisposable
         }
     }
 
+    /// <summary>Proxies of companies offer these first; the library would choose them, and load what a static executable cannot.</summary>
+    [Theory]
+    [InlineData(true, 0, "Negotiate", "NTLM", "Basic realm=\"proxy\"")]
+    [InlineData(false, 0, "NTLM", "Basic realm=\"proxy\"")]
+    [InlineData(true, 4, "Negotiate")]
+    [InlineData(false, 4, "Negotiate", "NTLM")]
+    [InlineData(false, 4)]
+    public async Task Of_the_ways_a_proxy_offers_one_that_works_here_is_taken(bool hasTls, int code, params string[] offered)
+    {
+        await using FakeRegistry registry = new FakeRegistry { Certificate = hasTls ? authority.Issue(Host) : null }.Start();
+        await using FakeProxy proxy = new(registry.Port) { User = "me:right", Offered = offered };
+
+        BinaryResult result = await PullAsync(
+            registry, new() { [hasTls ? "HTTPS_PROXY" : "http_proxy"] = $"http://me:right@{proxy.Address}" }, [.. hasTls ? Array.Empty<string>() : ["--plain-http"], "-q"]);
+
+        Assert.DoesNotContain("library", result.Expect(code).Error, StringComparison.Ordinal);
+        Assert.Equal(code != 0, result.Error.Contains("known are Basic and Digest", StringComparison.Ordinal));
+    }
+
     [Theory]
     [InlineData(403, 4, 1)]
     [InlineData(503, 5, 2)]
@@ -99,14 +118,20 @@ public sealed class ProxyTests : IDisposable
         Assert.DoesNotContain("s3cret", result.Error, StringComparison.Ordinal);
     }
 
-    [Fact]
-    public async Task An_excepted_host_is_reached_directly()
+    [Theory]
+    [InlineData("other, .test")]
+    [InlineData("test")]
+    [InlineData("*.test")]
+    [InlineData("REGISTRY.test.:{port}")]
+    [InlineData("a;b\nregistry.test\n")]
+    [InlineData("*")]
+    public async Task An_excepted_host_is_reached_directly(string exceptions)
     {
         await using FakeRegistry registry = new FakeRegistry { Certificate = authority.Issue(Host) }.Start();
         await using FakeProxy proxy = new(registry.Port);
 
         BinaryResult result = await PullAsync(
-            registry, new() { ["HTTPS_PROXY"] = proxy.Address, ["NO_PROXY"] = "other, .test" }, "--resolve", $"{Host}:{registry.Port}:127.0.0.1");
+            registry, new() { ["HTTPS_PROXY"] = proxy.Address, ["NO_PROXY"] = exceptions.Replace("{port}", $"{registry.Port}", StringComparison.Ordinal) }, "--resolve", $"{Host}:{registry.Port}:127.0.0.1");
 
         result.Expect(0);
         Assert.Empty(proxy.Seen);

@@ -22,6 +22,9 @@ internal sealed class FakeProxy : LoopbackServer
     /// <summary>"user:password" that it wants; null: it lets everyone through.</summary>
     internal string? User { get; init; }
 
+    /// <summary>The ways that it offers, in its order; it takes Basic alone.</summary>
+    internal string[] Offered { get; init; } = ["Basic realm=\"proxy\""];
+
     /// <summary>Instead of going there; null: it goes.</summary>
     internal int? Status { get; init; }
 
@@ -63,7 +66,7 @@ internal sealed class FakeProxy : LoopbackServer
         string wanted = "Proxy-Authorization: Basic " + Convert.ToBase64String(Encoding.UTF8.GetBytes(User ?? ""));
         if (User is not null && !head.Contains(wanted, StringComparison.OrdinalIgnoreCase))
         {
-            await AnswerAsync(stream, "407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"proxy\"");
+            await AnswerAsync(stream, "407 Proxy Authentication Required" + string.Concat(Offered.Select(way => $"\r\nProxy-Authenticate: {way}")));
             return;
         }
 
