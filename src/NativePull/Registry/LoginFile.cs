@@ -68,7 +68,7 @@ internal static class LoginFile
         }
 
         using SafeFileHandle? turn = WaitForTurn(directory, token);
-        using JsonDocument? before = File.Exists(target) ? Parse(file, File.ReadAllBytes(target)) : null;
+        using JsonDocument? before = File.Exists(target) ? Parse(file, AuthFileContent.WithoutMark(File.ReadAllBytes(target))) : null;
         using var content = new MemoryStream();
         bool found;
         using (var writer = new Utf8JsonWriter(content, new JsonWriterOptions { Indented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))

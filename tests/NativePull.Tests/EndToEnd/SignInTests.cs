@@ -173,6 +173,43 @@ public sealed class SignInTests : IDisposable
         Assert.All(registry.Requests.Skip(before), request => Assert.Null(request["Authorization"]));
     }
 
+    /// <summary>A file with what {host} is to be told; {auth} is ann's entry, and {helper} a helper that knows her. Then the exit code.</summary>
+    public static TheoryData<string, int> FilesAsTheyAre => new()
+    {
+        { "\uFEFF{\"auths\":{\"{host}\":{\"auth\":\"{auth}\"}}}", 0 }, // as PowerShell writes it
+        { "{\"auths\":{\"{host}\":{\"auth\":\"{auth}\\n\"}}}", 0 }, // as base64(1) ends it
+        { "{\"auths\":{\"https://{host}/v2/\":{\"auth\":\"{auth}\"}}}", 0 },
+        { "{\"auths\":{\"{host}/\":{\"username\":\"ann\",\"password\":\"s3cret:wörd\"}}}", 0 },
+        { "{\"auths\":{\"broken.example\":{\"auth\":\"!\"},\"null.example\":null,\"{host}\":{\"auth\":\"{auth}\"}},\"x\":[]}", 0 },
+        { "{\"auths\":{\"{host}\":{\"auth\":\"!\"}}}", 8 },
+        { "{\"auths\":{\"{host}\":{\"auth\":\"YW5u\"}}}", 8 },
+        { "{\"auths\":{\"{host}\":{\"registrytoken\":\"one\\r\\nX: two\"}}}", 8 },
+        { "{\"auths\":{\"{host}\":{\"registrytoken\":\"tökən\"}}}", 8 },
+        { "{\"credsStore\":\"{helper}\"}", 0 },
+        { "{\"credsStore\":\"{helper}\",\"credHelpers\":{\"{host}\":\"\"}}", 4 }, // for this host no helper
+        { "{\"auths\":{\"{host}\":{}},\"credsStore\":\"{helper}\"}", 0 }, // what docker login leaves of an entry
+    };
+
+    [Theory]
+    [MemberData(nameof(FilesAsTheyAre))]
+    public async Task A_file_is_read_as_programs_and_people_have_written_it(string content, int code)
+    {
+        await using FakeRegistry registry = new FakeRegistry { Auth = new FakeAuth { IsBasic = true, User = "ann", Password = Password } }.Start();
+        string reference = new FakeImage(registry, "a/b").Layer(("f", [1])).Publish().Reference();
+        // with the same mark before its answer
+        await File.WriteAllTextAsync(directory["docker-credential-knows"], $"#!/bin/sh\nprintf '\\357\\273\\277{{\"Username\":\"ann\",\"Secret\":\"{Password}\"}}'\n", Token);
+        File.SetUnixFileMode(directory["docker-credential-knows"], (UnixFileMode)0b111_101_101);
+        await File.WriteAllTextAsync(
+            directory["auth.json"],
+            content.Replace("{host}", registry.Address, StringComparison.Ordinal).Replace("{auth}", Encoded($"ann:{Password}"), StringComparison.Ordinal).Replace("{helper}", "knows", StringComparison.Ordinal),
+            Token);
+        Dictionary<string, string> environment = new() { ["PATH"] = $"{directory.Path}:{Environment.GetEnvironmentVariable("PATH")}" };
+
+        BinaryResult result = await Binary.RunAsync(environment, "pull", reference, "--store", directory["s"], "--authfile", directory["auth.json"]);
+
+        Assert.Equal(code == 8, result.Expect(code).Error.Contains($"{directory["auth.json"]}: malformed auth file: ", StringComparison.Ordinal));
+    }
+
     [Theory]
     [InlineData("team/app", "app")]
     [InlineData("team/app/deep", "app")]
