@@ -40,6 +40,11 @@ internal sealed class RegistryClient(string registry, RegistryOptions options, I
             (content, header, announced, _, _) = await GetAllAsync(request, what, MaximumManifest, token);
         }
 
+        while (!byDigest && !IsDocument(content, what, header) && transport.DistrustMirrors(request.Path, "is no manifest"))
+        {
+            (content, header, announced, _, _) = await GetAllAsync(request, what, MaximumManifest, token);
+        }
+
         if (byDigest && !expected.Matches(content))
         {
             throw new PullException(PullError.DigestMismatch, $"{what}: expected {expected}, got {expected.DigestOf(content)}");
@@ -170,6 +175,19 @@ internal sealed class RegistryClient(string registry, RegistryOptions options, I
     }
 
     public void Dispose() => transport.Dispose();
+
+    // What a tag names has no digest to be held against, but a page to sign in to something it is not.
+    private static bool IsDocument(byte[] content, string what, string? header)
+    {
+        try
+        {
+            return MediaTypes.Manifests.Contains(OciJson.MediaTypeOf(content, what, header) ?? header ?? "");
+        }
+        catch (PullException)
+        {
+            return false;
+        }
+    }
 
     private string What(string repository, Descriptor blob) => $"{Registry}/{repository}@{blob.Digest}";
 

@@ -227,6 +227,70 @@ public sealed class MirrorPullTests : IDisposable
         Assert.DoesNotContain("try 2", result.Error, StringComparison.Ordinal);
     }
 
+    /// <summary>What a mirror that may say what tags mean has in place of the tag.</summary>
+    [Theory]
+    [InlineData("text/html", "<html>please sign in</html>")]
+    [InlineData("application/vnd.oci.image.manifest.v1+json", "<html>please sign in</html>")]
+    [InlineData("application/json", "{\"error\":\"no\"}")]
+    public async Task What_a_mirror_gives_for_a_tag_and_is_no_manifest_is_asked_for_elsewhere(string type, string content)
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        await using FakeRegistry mirror = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").Layer(("f", Content(1, 1000))).Publish();
+        new FakeImage(mirror, "a/b").Layer(("f", Content(1, 1000))).Publish();
+        mirror.Faults.On("manifests/latest", new Fault { Status = 200, Body = content, Headers = [("Content-Type", type)] });
+        await HostsTomlAsync(registry, $"[host.\"{mirror.Url}\"]\ncapabilities = [\"pull\", \"resolve\"]\n");
+
+        BinaryResult result = await Binary.RunAsync("pull", image.Reference(), "--store", directory["store"], "--hosts-dir", directory.Path);
+
+        Assert.Contains("what it gave for latest is no manifest", result.Expect(0).Error, StringComparison.Ordinal);
+        Assert.Equal("/v2/a/b/manifests/latest", Assert.Single(registry.Requests).Path.Split('?')[0]);
+    }
+
+    [Fact]
+    public async Task A_mirror_that_knows_no_HEAD_says_by_GET_what_a_tag_means()
+    {
+        FakeRegistry registry = new FakeRegistry().Start();
+        await using FakeRegistry mirror = new FakeRegistry().Start();
+        string reference = new FakeImage(registry, "a/b").Layer(("f", Content(1, 1000))).Publish().Reference();
+        new FakeImage(mirror, "a/b").Layer(("f", Content(1, 1000))).Publish();
+        await HostsTomlAsync(registry, $"[host.\"{mirror.Url}\"]\ncapabilities = [\"pull\", \"resolve\"]\n");
+        string[] pull = ["pull", reference, "--store", directory["store"], "--hosts-dir", directory.Path, "--retries", "1"];
+        (await Binary.RunAsync(pull)).Expect(0);
+        await registry.DisposeAsync();
+        mirror.Faults.On("manifests/latest", new Fault { Status = 405 });
+
+        (await Binary.RunAsync(pull)).Expect(0);
+
+        Assert.Equal(["HEAD", "GET"], mirror.Requests.TakeLast(2).Select(request => request.Method));
+    }
+
+    [Fact]
+    public async Task A_mirror_that_asks_for_another_token_each_time_is_left()
+    {
+        int asked = 0;
+        string address = "";
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").Layer(("f", [1])).Layer(("g", [2])).Publish(withIndex: true);
+        await using RawServer mirror = new(async (line, stream, token) =>
+        {
+            // at first each of two tokens is asked for and refused; both are kept, and from then on the other is always the one that is wanted
+            int number = line.Contains("/token", StringComparison.Ordinal) ? 0 : Interlocked.Increment(ref asked);
+            string scope = number is 3 or 4 || (number > 4 && number % 2 == 0) ? "two" : "one";
+            string answer = number == 0
+                ? $"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{{\"token\":\"{(line.Contains("two", StringComparison.Ordinal) ? "two" : "one")}\"}}"
+                : $"HTTP/1.1 401 U\r\nWWW-Authenticate: Bearer realm=\"http://{address}/token\",scope=\"{scope}\"\r\nContent-Length: 0\r\n\r\n";
+            await stream.WriteAsync(System.Text.Encoding.ASCII.GetBytes(answer), token);
+        });
+        address = mirror.Address;
+
+        BinaryResult result = await Binary.RunAsync(
+            "pull", image.Reference(), "--store", directory["store"], "--jobs", "1", "--mirror", $"{registry.Address}=http://{mirror.Address}", "--deadline", "60s");
+
+        result.Expect(0);
+        Assert.InRange(asked, 5, 16); // at most four for each of manifest, config and two layers
+    }
+
     [Fact]
     public async Task A_mirror_that_no_packet_reaches_is_left_after_one_connect_time_out()
     {
@@ -290,6 +354,12 @@ public sealed class MirrorPullTests : IDisposable
     public void Dispose() => directory.Dispose();
 
     private static byte[] Content(int seed, int length) => FakeContent.Generated(seed, length).ToArray();
+
+    private async Task HostsTomlAsync(FakeRegistry registry, string content)
+    {
+        Directory.CreateDirectory(directory[registry.Address]);
+        await File.WriteAllTextAsync(directory[$"{registry.Address}/hosts.toml"], content, TestContext.Current.CancellationToken);
+    }
 
     private string[] Notation(string notation, FakeRegistry registry, FakeRegistry mirror)
     {
