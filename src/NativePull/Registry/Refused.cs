@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Net.Http.Headers;
 
 namespace NativePull.Registry;
 
@@ -44,6 +45,12 @@ internal static class Refused
         _ => PullError.Unavailable,
     };
 
+    // A number that the library does not read for its length is at least as long as the longest that it does.
+    private static TimeSpan? Endless(HttpResponseMessage response) =>
+        response.Headers.NonValidated.TryGetValues("Retry-After", out HeaderStringValues values) && values.ToString() is { Length: > 0 } text && text.All(char.IsAsciiDigit)
+            ? TimeSpan.FromSeconds(int.MaxValue)
+            : null;
+
     // A date is compared with the server's own, for at boot our clock may be years off.
     private static TimeSpan? RetryAfter(HttpResponseMessage response, TimeProvider clock)
     {
@@ -51,7 +58,7 @@ internal static class Refused
         {
             { Delta: { } delta } => delta,
             { Date: { } date } => date - (response.Headers.Date ?? clock.GetUtcNow()),
-            _ => null,
+            _ => Endless(response),
         };
         return wait > TimeSpan.Zero ? wait : null;
     }

@@ -32,6 +32,7 @@ public sealed class HostileServerTests
         ["a redirect to no address"] = new("HTTP/1.1 307 T\r\nLocation: http://[::1\r\nContent-Length: 0\r\n\r\n", "", 5, "without a usable Location"),
         ["a realm that is a file"] = new("HTTP/1.1 401 U\r\nWWW-Authenticate: Bearer realm=\"file:///etc/passwd\"\r\nContent-Length: 0\r\n\r\n", "", 4, "a realm that is no address"),
         ["two thousand challenges"] = new($"HTTP/1.1 401 U\r\n{string.Concat(Enumerable.Repeat("WWW-Authenticate: ,,,=,\", N x=\r\n", 1500))}Content-Length: 0\r\n\r\n", "", 4, "no way to sign in"),
+        ["a wait of more seconds than fit into a number"] = new($"HTTP/1.1 429 T\r\nRetry-After: {new string('9', 30)}\r\nContent-Length: 0\r\n\r\n", "", 5, "more than the 60 s"),
         ["a wait of ages"] = new("HTTP/1.1 429 T\r\nRetry-After: Fri, 31 Dec 9999 23:59:59 GMT\r\nContent-Length: 0\r\n\r\n", "", 5, "more than the 60 s"),
     };
 
