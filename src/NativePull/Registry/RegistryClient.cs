@@ -203,7 +203,7 @@ internal sealed class RegistryClient(string registry, RegistryOptions options, I
                 await using ResponseBody body = RegistryTransport.Body(answer);
                 HttpResponseMessage response = answer.Response;
                 return new Fetched(
-                    await BoundedRead.AllAsync(body, limit, what, token),
+                    ContentEncoding.Decode(await BoundedRead.AllAsync(body, limit, what, token), response, limit, what),
                     response.Content.Headers.ContentType?.MediaType,
                     Header(response, "Docker-Content-Digest") is [var named, ..] ? named : null,
                     Header(response, "Link"),
