@@ -149,7 +149,7 @@ internal sealed class Exchange(Connections connections, Uri host, RegistryOption
 
         if (target.Scheme != Uri.UriSchemeHttps && (target.Scheme != Uri.UriSchemeHttp || from.Scheme != Uri.UriSchemeHttp))
         {
-            throw new RegistryException(PullError.Unsupported, $"{RegistryAddress.Shown(from)} redirects to {RegistryAddress.Shown(target)}: leaving https is refused");
+            throw new RegistryException(PullError.Unsupported, $"{RegistryAddress.Shown(from)} redirects to {RegistryAddress.Shown(target)}: {(target.Scheme == Uri.UriSchemeHttp ? "leaving https is refused" : "only http and https are followed")}");
         }
 
         return target;
