@@ -51,6 +51,14 @@ public sealed class ResumeTests
         ["a Content-Range that begins elsewhere"] = new Fault { OnlyRanges = true, ContentRange = "bytes 5-3999999/4000000" },
         ["no Content-Range"] = new Fault { OnlyRanges = true, ContentRange = "" },
         ["416"] = new Fault { OnlyRanges = true, Status = 416 },
+        ["400"] = new Fault { OnlyRanges = true, Status = 400 },
+        ["403"] = new Fault { OnlyRanges = true, Status = 403 },
+        ["404"] = new Fault { OnlyRanges = true, Status = 404 },
+        ["405"] = new Fault { OnlyRanges = true, Status = 405 },
+        ["501"] = new Fault { OnlyRanges = true, Status = 501 },
+        ["a page with 200"] = new Fault { OnlyRanges = true, Status = 200, Body = "<html>" },
+        ["the length of the whole"] = new Fault { OnlyRanges = true, ContentLength = 4_000_000 },
+        ["less than its own length"] = new Fault { OnlyRanges = true, ContentLength = 2_000_000 },
     };
 
     [Theory]
