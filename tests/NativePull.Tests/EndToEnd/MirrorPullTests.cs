@@ -161,6 +161,8 @@ public sealed class MirrorPullTests : IDisposable
     {
         { "[[registry]]\nprefix = \"short.example/team\"\nlocation = \"{s}/real\"", "short.example/team/app", "real/app", null },
         { "[[registry]]\nprefix = \"*.example\"\nlocation = \"{s}\"", "any.example/team/app", "team/app", null },
+        { "[[registry]]\nlocation = \"{s}/\"\n[[registry.mirror]]\nlocation = \"{m}/\"", "{s}/a/b", "a/b", false },
+        { "[[registry]]\nprefix = \"*.example:5000\"\nlocation = \"{s}\"", "any.example:5000/team/app", "team/app", null },
         { "[[registry]]\nlocation = \"{s}\"\nmirror-by-digest-only = true\n[[registry.mirror]]\nlocation = \"{m}\"\npull-from-mirror = \"all\"", "{s}/a/b", "a/b", false },
         { "[[registry]]\nlocation = \"{s}\"\n[[registry.mirror]]\nlocation = \"{m}\"\npull-from-mirror = \"all\"", "{s}/a/b", "a/b", true },
         { "[[registry]]\nlocation = \"{s}\"\n[[registry.mirror]]\nlocation = \"{m}\"\npull-from-mirror = \"digest-only\"", "{s}/a/b", "a/b", false },
@@ -323,6 +325,8 @@ public sealed class MirrorPullTests : IDisposable
         { "registries.conf", "[[registry]]\nlocation = \"{s}\"\n[[registry.mirror]]\nlocation = \"https://m\"" },
         { "registries.conf", "[[registry]]\nlocation = \"{s}\"\n[[registry.mirror]]\nlocation = \"user@m\"" },
         { "registries.conf", "[[registry]]\nlocation = \"{s}\"\n[[registry.mirror]]\nlocation = \"m:99999\"" },
+        { "registries.conf", "[[registry]]\nlocation = \"http://{s}\"\nblocked = true" }, // would block nothing
+        { "registries.conf", "[[registry]]\nprefix = \"{s}/a/b:latest\"\nlocation = \"{s}/a/b\"\nblocked = true" },
         { "--mirror", "=" },
         { "--mirror", "{s}=http://[" },
         { "--mirror", "{s}=ftp://m" },
