@@ -28,7 +28,8 @@ internal static class NetworkFailure
                 case PullException said:
                     return said;
                 case AuthenticationException:
-                    return new RegistryException(PullError.TlsOther, $"{place}: no TLS connection: {Innermost(cause)}");
+                    string hint = Innermost(cause).Contains("frame", StringComparison.Ordinal) ? " (what came was no TLS: a registry without it needs --plain-http)" : "";
+                    return new RegistryException(PullError.TlsOther, $"{place}: no TLS connection: {Innermost(cause)}{hint}");
                 case TimeoutException or OperationCanceledException:
                     return Unavailable($"{place}: no connection within {Seconds(options.ConnectTimeout)}");
                 default:
