@@ -37,7 +37,7 @@ internal sealed record AuthFileContent(
 
         try
         {
-            return Parse(file.Path, content);
+            return content.Length == 0 ? Empty : Parse(file.Path, content); // docker takes an empty file, and people name /dev/null, for none
         }
         catch (JsonException malformed)
         {

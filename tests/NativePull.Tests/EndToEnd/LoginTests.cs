@@ -13,6 +13,18 @@ public sealed class LoginTests : IDisposable
     private readonly TemporaryDirectory directory = new();
 
     [Fact]
+    public async Task What_is_no_file_is_not_replaced_by_one()
+    {
+        await using FakeRegistry registry = Private();
+        (await Binary.ProgramAsync("mkfifo", directory["pipe"])).Expect(0);
+
+        BinaryResult result = await RunAsync(null, Password, "login", registry.Address, "--username", "ann", "--password-stdin", "--authfile", directory["pipe"]);
+
+        Assert.Contains($"{directory["pipe"]}: the auth file cannot be written: it is there and no file", result.Expect(8).Error, StringComparison.Ordinal);
+        (await Binary.ProgramAsync("test", "-p", directory["pipe"])).Expect(0);
+    }
+
+    [Fact]
     public async Task After_login_a_pull_gets_in_and_after_logout_no_longer()
     {
         await using FakeRegistry registry = Private();

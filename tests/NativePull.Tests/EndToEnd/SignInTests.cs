@@ -267,7 +267,7 @@ public sealed class SignInTests : IDisposable
         { "--registry-token-file", "empty", 2, ": not one token" },
         { "--authfile", "absent", 2, ": no such auth file" },
         { "--authfile", "directory", 8, ": the auth file cannot be read: " },
-        { "--authfile", "empty", 8, ": malformed auth file: it is empty" },
+        { "--authfile", "blank", 8, ": malformed auth file: it is empty" },
         { "--registries-conf", "absent", 2, ": cannot be read: " },
         { "--hosts-dir", "absent", 2, ": no such directory of hosts.toml files" },
     };
@@ -280,12 +280,28 @@ public sealed class SignInTests : IDisposable
         string reference = new FakeImage(registry, "a/b").Layer(("f", [1])).Publish().Reference();
         Directory.CreateDirectory(directory["directory"]);
         await File.WriteAllTextAsync(directory["empty"], "", Token);
+        await File.WriteAllTextAsync(directory["blank"], "\n", Token);
 
         BinaryResult result = await Binary.RunAsync("pull", reference, "--store", directory["s"], option, directory[file], "-q");
 
         Assert.StartsWith($"nativepull: {directory[file]}{said}", result.Expect(code).Error, StringComparison.Ordinal);
         Assert.DoesNotContain(".: ", result.Error, StringComparison.Ordinal);
         Assert.DoesNotContain(".\n", result.Error, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("/dev/null")]
+    [InlineData("empty")]
+    public async Task An_empty_auth_file_is_one_without_entries(string file)
+    {
+        await using FakeRegistry registry = new FakeRegistry { Auth = new FakeAuth { IsBasic = true, User = "ann", Password = Password } }.Start();
+        await File.WriteAllTextAsync(directory["empty"], "", Token);
+        AuthFile("home/.docker/config.json", (registry.Address, "ann"));
+
+        BinaryResult result = await Binary.RunAsync(
+            new Dictionary<string, string> { ["HOME"] = directory["home"], ["REGISTRY_AUTH_FILE"] = Path.Combine(directory.Path, file) }, "pull", $"{registry.Address}/a/b", "--store", directory["s"]);
+
+        Assert.Contains("no credentials were sent", result.Expect(4).Error, StringComparison.Ordinal);
     }
 
     [Fact]

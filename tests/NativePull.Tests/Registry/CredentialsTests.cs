@@ -91,7 +91,7 @@ public sealed class CredentialsTests : IDisposable
     }
 
     [Theory]
-    [InlineData("")]
+    [InlineData("\n")]
     [InlineData("{")]
     [InlineData("null")]
     [InlineData("[]")]
