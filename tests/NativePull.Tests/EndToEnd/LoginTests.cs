@@ -13,6 +13,21 @@ public sealed class LoginTests : IDisposable
     private readonly TemporaryDirectory directory = new();
 
     [Fact]
+    public async Task Many_logins_at_the_same_moment_lose_no_entry()
+    {
+        await using FakeRegistry registry = Private();
+        string[] teams = [.. Enumerable.Range(0, 8).Select(number => $"{registry.Address}/team{number}")];
+
+        BinaryResult[] results = await Task.WhenAll(teams.Select(team => RunAsync(null, Password, "login", team, "--username", "ann", "--password-stdin", "--authfile", directory["auth.json"])));
+
+        Assert.All(results, result => result.Expect(0));
+        string content = await File.ReadAllTextAsync(directory["auth.json"], TestContext.Current.CancellationToken);
+        Assert.All(teams, team => Assert.Contains($"\"{team}\"", content, StringComparison.Ordinal));
+        Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(directory["auth.json"]));
+        Assert.Equal([directory["auth.json"]], Directory.GetFiles(directory.Path));
+    }
+
+    [Fact]
     public async Task What_is_no_file_is_not_replaced_by_one()
     {
         await using FakeRegistry registry = Private();

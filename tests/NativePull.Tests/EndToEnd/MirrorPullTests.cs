@@ -229,6 +229,51 @@ public sealed class MirrorPullTests : IDisposable
         Assert.DoesNotContain("try 2", result.Error, StringComparison.Ordinal);
     }
 
+    /// <summary>Whether the mirror's own name has an entry, and whether the registry's user is given with the call.</summary>
+    [Theory]
+    [InlineData(true, false)]
+    [InlineData(false, false)]
+    [InlineData(true, true)]
+    public async Task A_mirror_gets_the_credentials_of_its_own_name_and_no_others(bool isKept, bool isGiven)
+    {
+        await using FakeRegistry registry = new FakeRegistry { Auth = new FakeAuth { IsBasic = true, User = "ann", Password = "s3cret" } }.Start();
+        await using FakeRegistry mirror = new FakeRegistry { Auth = new FakeAuth { IsBasic = true, User = "bob", Password = "m1rror" } }.Start();
+        string reference = new FakeImage(registry, "a/b").Layer(("f", Content(1, 1000))).Publish().Reference();
+        new FakeImage(mirror, "a/b").Layer(("f", Content(1, 1000))).Publish();
+        string own = isKept ? $",\"{mirror.Address}\":{{\"username\":\"bob\",\"password\":\"m1rror\"}}" : "";
+        await File.WriteAllTextAsync(
+            directory["auth.json"], $"{{\"auths\":{{\"{registry.Address}\":{{\"username\":\"ann\",\"password\":\"s3cret\"}}{own}}}}}", TestContext.Current.CancellationToken);
+        string[] who = isGiven ? ["--username", "ann", "--password-stdin"] : [];
+
+        using Process pull = Binary.Start(
+            null, Binary.File, ["pull", reference, "--store", directory["store"], "--authfile", directory["auth.json"], "--mirror", $"{registry.Address}={mirror.Url}", .. who], input: isGiven ? "s3cret" : "");
+        (await Binary.FinishAsync(pull)).Expect(0);
+
+        string ann = Convert.ToBase64String("ann:s3cret"u8), bob = Convert.ToBase64String("bob:m1rror"u8);
+        Assert.All(mirror.Requests, request => Assert.DoesNotContain(ann, request["Authorization"] ?? "", StringComparison.Ordinal));
+        Assert.All(registry.Requests, request => Assert.DoesNotContain(bob, request["Authorization"] ?? "", StringComparison.Ordinal));
+        Assert.Equal(isKept && !isGiven, mirror.Requests.Any(request => request.Status == 200));
+    }
+
+    [Theory]
+    [InlineData("insecure = true", 0)]
+    [InlineData("", 1)]
+    public async Task An_insecure_mirror_may_have_any_certificate(string setting, int warnings)
+    {
+        using FakeCertificates authority = new();
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        await using FakeRegistry mirror = new FakeRegistry { Certificate = authority.Issue("another.name") }.Start();
+        string reference = new FakeImage(registry, "a/b").Layer(("f", Content(1, 1000))).Publish().Reference();
+        new FakeImage(mirror, "a/b").Layer(("f", Content(1, 1000))).Publish();
+        await File.WriteAllTextAsync(
+            directory["registries.conf"], $"[[registry]]\nlocation = \"{registry.Address}\"\n[[registry.mirror]]\nlocation = \"{mirror.Address}\"\n{setting}\n", TestContext.Current.CancellationToken);
+
+        BinaryResult result = await Binary.RunAsync("pull", reference, "--store", directory["store"], "--registries-conf", directory["registries.conf"]);
+
+        Assert.Equal(warnings, result.Expect(0).Error.Split('\n').Count(line => line.Contains("warning: mirror ", StringComparison.Ordinal)));
+        Assert.Equal(warnings == 0, mirror.Requests.Count > 0);
+    }
+
     /// <summary>What a mirror that may say what tags mean has in place of the tag.</summary>
     [Theory]
     [InlineData("text/html", "<html>please sign in</html>")]

@@ -89,6 +89,20 @@ public sealed class ProxyTests : IDisposable
     }
 
     [Theory]
+    [InlineData("me:r%40ght", 0)]
+    [InlineData("me:wr0ng", 5)]
+    public async Task A_SOCKS_proxy_gets_the_user_of_its_address_too(string user, int code)
+    {
+        await using FakeRegistry registry = new FakeRegistry { Certificate = authority.Issue(Host) }.Start();
+        await using FakeProxy proxy = new(registry.Port) { User = "me:r@ght" };
+
+        BinaryResult result = await PullAsync(registry, new() { ["ALL_PROXY"] = $"socks5://{user}@{proxy.Address}" }, "-v", "--retries", "1");
+
+        Assert.DoesNotContain("wr0ng", result.Expect(code).Error, StringComparison.Ordinal);
+        Assert.NotEmpty(proxy.Seen);
+    }
+
+    [Theory]
     [InlineData(403, 4, 1)]
     [InlineData(503, 5, 2)]
     public async Task A_proxy_that_gives_no_way_is_told_and_only_what_passes_is_tried_again(int status, int code, int tries)

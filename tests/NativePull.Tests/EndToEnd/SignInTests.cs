@@ -259,6 +259,30 @@ public sealed class SignInTests : IDisposable
         }
     }
 
+    [Fact]
+    public async Task A_password_goes_to_a_realm_with_TLS_on_another_machine_and_its_token_to_the_registry_alone()
+    {
+        using FakeCertificates authority = new();
+        await File.WriteAllTextAsync(directory["ca.pem"], authority.RootPem, Token);
+        FakeAuth auth = new() { User = "ann", Password = Password };
+        await using FakeRegistry registry = new FakeRegistry { Auth = auth, Certificate = authority.Issue("*.place.test"), HasStorage = true }.Start();
+        int realm = new Uri(registry.TokenUrl).Port;
+        registry.Faults.On("manifests/", new Fault { Status = 401, Headers = [("WWW-Authenticate", $"Bearer realm=\"https://realm.place.test:{realm}/token\",scope=\"repository:a/b:pull\"")] });
+        new FakeImage(registry, "a/b").Layer(("f", [1])).Publish();
+        registry.StorageAddress = $"storage.place.test:{registry.StoragePort}";
+        string at = $"registry.place.test:{registry.Port}";
+        AuthFile("auth.json", (at, "ann"));
+
+        BinaryResult result = await Binary.RunAsync(
+            "pull", $"{at}/a/b", "--store", directory["s"], "--authfile", directory["auth.json"], "--ca-file", directory["ca.pem"],
+            "--resolve", $"{at}:127.0.0.1", "--resolve", $"realm.place.test:{realm}:127.0.0.1", "--resolve", $"{registry.StorageAddress}:127.0.0.1");
+
+        result.Expect(0);
+        Assert.Single(registry.RequestsOf("token"));
+        AssertPasswordWentOnlyTo("token", registry);
+        Assert.All(registry.RequestsOf("cdn"), request => Assert.Null(request["Authorization"]));
+    }
+
     /// <summary>An option, what it names in the test's directory, the exit code, and what is said after the path.</summary>
     public static TheoryData<string, string, int, string> Files => new()
     {
