@@ -141,8 +141,7 @@ internal sealed class Exchange(Connections connections, Uri host, RegistryOption
 
     private static Uri Target(HttpResponseMessage response, Uri from)
     {
-        Uri? location = response.Headers.Location;
-        if (location is null || !Uri.TryCreate(from, location, out Uri? target))
+        if (RedirectLink.Target(response.Headers, from) is not { } target)
         {
             throw new RegistryException(PullError.Unavailable, $"{RegistryAddress.Shown(from)} answered {(int)response.StatusCode} without a usable Location") { IsTransient = true };
         }

@@ -40,6 +40,29 @@ public sealed class TransferTests : IDisposable
         Assert.Equal(1 * MB, storage.Requests.Sum(request => request.BytesSent));
     }
 
+    /// <summary>What a storage might have signed: {s} is its address.</summary>
+    [Theory]
+    [InlineData("{s}/v2/other/blobs/{d}?a=%2F%7e%2D%41+%20&b='()*;:@!$,~")]
+    [InlineData("{s}/v2/other/../other/blobs/{d}", "/v2/other/blobs/{d}")]
+    [InlineData("{s}/v2/other/blobs/{d}?a#b", "/v2/other/blobs/{d}?a")]
+    [InlineData("{s}/v2/other/blobs/{d}?a=ä b", "/v2/other/blobs/{d}?a=%C3%A4%20b")]
+    [InlineData("{s}?to=/v2/other/blobs/{d}", "/?to=/v2/other/blobs/{d}")]
+    public async Task A_signed_link_is_asked_for_as_it_was_written(string link, string? expected = null)
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        await using FakeRegistry storage = new FakeRegistry().Start();
+        FakeContent content = FakeContent.Generated(1, 1000);
+        FakeImage image = new FakeImage(registry, "a/b").Layer(content).Publish();
+        storage.AddBlob("other", content);
+        string to = link.Replace("{s}", storage.Url, StringComparison.Ordinal).Replace("{d}", content.Digest.ToString(), StringComparison.Ordinal);
+        // headers are sent in Latin-1
+        registry.Faults.On($"blobs/{content.Digest}", new Fault { RedirectTo = Encoding.Latin1.GetString(Encoding.UTF8.GetBytes(to)) }, 9);
+
+        _ = await Binary.RunAsync("pull", image.Reference(), "--store", scratch["s"], "--retries", "1");
+
+        Assert.Equal(expected?.Replace("{d}", content.Digest.ToString(), StringComparison.Ordinal) ?? to[storage.Url.Length..], storage.Requests[0].Path);
+    }
+
     [Fact]
     public async Task A_trickle_is_left_for_another_connection_at_the_offset_reached()
     {
