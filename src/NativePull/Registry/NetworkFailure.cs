@@ -49,7 +49,7 @@ internal static class NetworkFailure
         }
 
         return failure.GetBaseException() is SocketException socket
-            ? OfSocket(failure, socket.SocketErrorCode, address, place)
+            ? OfSocket(failure, socket.SocketErrorCode, options.Proxy?.GetProxy(address), address, place)
             : Unavailable($"{place}: the connection broke: {Innermost(failure)}");
     }
 
@@ -71,11 +71,16 @@ internal static class NetworkFailure
     private static string OfProxyStatus(HttpStatusCode status) =>
         $"it answered {(int)status}{(status == HttpStatusCode.ProxyAuthenticationRequired ? ProxySettings.WhatIsKnown : "")}";
 
-    private static RegistryException OfSocket(Exception failure, SocketError error, Uri address, string place)
+    /// <param name="proxy">Whom the socket was for; null: the address itself.</param>
+    private static RegistryException OfSocket(Exception failure, SocketError error, Uri? proxy, Uri address, string place)
     {
-        string why = IsNameFailure(error) ? $"the name {address.IdnHost} cannot be resolved"
-            : failure is HttpRequestException { HttpRequestError: HttpRequestError.ConnectionError } or SocketException || IsNoNetwork(error) ? "cannot connect"
-            : "the connection broke";
+        bool isOfConnecting = failure is SocketException or HttpRequestException
+        {
+            HttpRequestError: HttpRequestError.ConnectionError or HttpRequestError.ProxyTunnelError or HttpRequestError.NameResolutionError,
+        };
+        string by = proxy is null ? "" : $" (proxy {RegistryAddress.Shown(proxy)})";
+        string why = IsNameFailure(error) ? $"the name {(proxy ?? address).IdnHost} cannot be resolved{by}"
+            : (isOfConnecting || IsNoNetwork(error) ? "cannot connect" : "the connection broke") + by;
         return new RegistryException(PullError.Unavailable, $"{place}: {why}: {Innermost(failure)}") { IsTransient = true, IsNoNetwork = IsNoNetwork(error) };
     }
 

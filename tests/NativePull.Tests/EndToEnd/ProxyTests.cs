@@ -117,6 +117,20 @@ public sealed class ProxyTests : IDisposable
     }
 
     [Theory]
+    [InlineData("http://me:s3cret@127.0.0.1:1", "cannot connect (proxy http://127.0.0.1:1/): ")]
+    [InlineData("http://me:s3cret@proxy.invalid:3128", "the name proxy.invalid cannot be resolved (proxy http://proxy.invalid:3128/): ")]
+    [InlineData("socks5://me:s3cret@127.0.0.1:1", "cannot connect (proxy socks5://127.0.0.1:1/): ")]
+    public async Task A_proxy_out_of_reach_is_named(string address, string said)
+    {
+        await using FakeRegistry registry = new FakeRegistry { Certificate = authority.Issue(Host) }.Start();
+
+        BinaryResult result = await PullAsync(registry, new() { ["HTTPS_PROXY"] = address }, "--retries", "1");
+
+        Assert.Contains(said, result.Expect(5).Error, StringComparison.Ordinal);
+        Assert.DoesNotContain("s3cret", result.Error, StringComparison.Ordinal);
+    }
+
+    [Theory]
     [InlineData("127.0.0.1", 0)]
     [InlineData("another.proxy", 9)]
     public async Task A_proxy_behind_TLS_is_held_to_the_same_roots(string name, int code)
