@@ -175,10 +175,11 @@ internal sealed class BlobReader(RegistryTransport transport, string repository,
         throw new RegistryException(PullError.Unavailable, message) { IsTransient = true };
     }
 
-    // Servers that know no ranges say so in many ways besides 416. That a link has run out, or that we are to sign in, was seen to before.
+    // Servers that know no ranges say so in many ways besides 416; a 500 is one when it has come as often as is borne. That a link has run out, or that
+    // we are to sign in, was seen to before.
     private static bool MayBeAboutTheRange(HttpStatusCode? status) =>
         status is HttpStatusCode.BadRequest or HttpStatusCode.Forbidden or HttpStatusCode.NotFound or HttpStatusCode.MethodNotAllowed or HttpStatusCode.NotAcceptable
-            or HttpStatusCode.PreconditionFailed or HttpStatusCode.NotImplemented;
+            or HttpStatusCode.PreconditionFailed or HttpStatusCode.InternalServerError or HttpStatusCode.NotImplemented;
 
     // All bytes are there. Where the answer did not tell its length, there may be more: then it is not the blob described.
     private async Task EndAsync(CancellationToken token)

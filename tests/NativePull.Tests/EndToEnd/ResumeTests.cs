@@ -78,6 +78,24 @@ public sealed class ResumeTests
         await AssertBlobAsync(store, image);
     }
 
+    [Theory]
+    [InlineData(500, 0)]
+    [InlineData(503, 5)] // that is about the server, whatever is asked for
+    public async Task A_server_that_fails_at_every_range_is_asked_for_the_whole_in_the_end(int status, int code)
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").RandomLayer("big", LayerSize).Publish();
+        registry.Faults.On($"blobs/{image.Layers[0].Digest}", new Fault { CutAfter = 1_000_000 });
+        registry.Faults.On($"blobs/{image.Layers[0].Digest}", new Fault { OnlyRanges = true, Status = status }, 100);
+        using TemporaryDirectory store = new();
+
+        (await Binary.RunAsync("pull", image.Reference(), "--store", store["s"], "--retries", "2")).Expect(code);
+
+        IEnumerable<string> ranges = registry.Requests.Where(request => request.Path.EndsWith(image.Layers[0].Digest.Hex, StringComparison.Ordinal)).Select(request => request["Range"] ?? "all");
+        // the cut counts as a try, for nothing came after it
+        Assert.Equal($"all bytes=1000000-{(code == 0 ? " all" : "")}", string.Join(' ', ranges));
+    }
+
     [Fact]
     public async Task A_cut_costs_one_more_request_at_the_exact_offset()
     {
