@@ -21,8 +21,8 @@ internal sealed class RegistrySettings(ParseResult parsed, Options options, IPro
         RegistryOptions defaults = new() { Credentials = MakeCredentials() };
         return defaults with
         {
-            ConnectTimeout = parsed.GetValue(options.ConnectTimeout) ?? defaults.ConnectTimeout,
-            StallTimeout = parsed.GetValue(options.StallTimeout) ?? defaults.StallTimeout,
+            ConnectTimeout = RetryPolicy.Countable(parsed.GetValue(options.ConnectTimeout) ?? defaults.ConnectTimeout),
+            StallTimeout = RetryPolicy.Countable(parsed.GetValue(options.StallTimeout) ?? defaults.StallTimeout),
             MinimumRate = parsed.GetValue(options.MinRate) ?? defaults.MinimumRate,
             Retry = defaults.Retry with { Tries = parsed.GetValue(options.Retries) ?? defaults.Retry.Tries },
             WaitNetwork = parsed.GetValue(options.WaitNetwork) ?? defaults.WaitNetwork,

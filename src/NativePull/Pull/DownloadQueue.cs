@@ -1,3 +1,5 @@
+using NativePull.Registry;
+
 namespace NativePull.Pull;
 
 /// <summary>Whose turn it is to be downloaded: as many blobs at once as the budget finds of use. In the order of asking, also for one that had to give way.</summary>
@@ -57,7 +59,7 @@ internal sealed class DownloadQueue
 
         try
         {
-            await Task.Delay(time, clock, token);
+            await Task.Delay(RetryPolicy.Countable(time), clock, token);
         }
         finally
         {

@@ -64,7 +64,7 @@ internal sealed class Attempts(string what, RegistryOptions options, IProgress<R
 
         TimeSpan wait = failure.RetryAfter ?? policy.WaitAfter(failures);
         notices?.Report(new RetryNotice(What, failures + 1, wait, failure.Message));
-        await Task.Delay(wait, options.Clock, token);
+        await Task.Delay(RetryPolicy.Countable(wait), options.Clock, token);
     }
 
     // 429 says it in words; of 503, of a connection that is not made or cut off before the first byte, and of silence once may be chance.

@@ -9,14 +9,14 @@ namespace NativePull.Registry;
 internal sealed record AuthFile(string Path, bool IsRequired);
 
 /// <summary>What one auth file says, by normalised keys: host/namespace/repository, host/namespace, host (containers-auth.json(5)).</summary>
-/// <param name="Helpers">Key → the name of the helper that keeps its secret.</param>
+/// <param name="Broken">Key → why its entry is of no use, as a failure of whoever needs that one.</param>
+/// <param name="Helpers">Key → the name of the helper that keeps its secret; "": none, not even the store.</param>
 /// <param name="Store">The helper for every host without one of its own; null: none.</param>
 internal sealed record AuthFileContent(
-    IReadOnlyDictionary<string, Credential> Entries, IReadOnlyDictionary<string, string> Helpers, string? Store)
+    IReadOnlyDictionary<string, Credential> Entries, IReadOnlyDictionary<string, PullException> Broken, IReadOnlyDictionary<string, string> Helpers, string? Store)
 {
-    private const string DockerHub = "docker.io";
-
-    private static readonly AuthFileContent Empty = new(new Dictionary<string, Credential>(), new Dictionary<string, string>(), null);
+    private static readonly AuthFileContent Empty =
+        new(new Dictionary<string, Credential>(), new Dictionary<string, PullException>(), new Dictionary<string, string>(), null);
 
     /// <exception cref="PullException">Usage: a required file is missing; Machine: it cannot be read or has no such format.</exception>
     internal static AuthFileContent Read(AuthFile file)
@@ -24,7 +24,7 @@ internal sealed record AuthFileContent(
         byte[] content;
         try
         {
-            content = File.ReadAllBytes(file.Path);
+            content = WithoutMark(File.ReadAllBytes(file.Path));
         }
         catch (Exception missing) when (missing is FileNotFoundException or DirectoryNotFoundException)
         {
@@ -37,13 +37,16 @@ internal sealed record AuthFileContent(
 
         try
         {
-            return Parse(content);
+            return content.Length == 0 ? Empty : Parse(file.Path, content); // docker takes an empty file, and people name /dev/null, for none
         }
-        catch (Exception malformed) when (malformed is JsonException or FormatException)
+        catch (JsonException malformed)
         {
-            throw new PullException(PullError.Machine, $"{file.Path}: malformed auth file: {(malformed is JsonException json ? JsonFault.Describe(content, json) : malformed.Message)}");
+            throw Malformed(file.Path, JsonFault.Describe(content, malformed));
         }
     }
+
+    /// <summary>Without the mark that some editors, and shells of another system, put before UTF-8.</summary>
+    internal static byte[] WithoutMark(byte[] content) => content.AsSpan().StartsWith("\uFEFF"u8) ? content[3..] : content;
 
     /// <summary>
     /// A key of the file as host or host/path. docker wrote addresses once, "https://index.docker.io/v1/" to this day; containers writes host/path.
@@ -64,37 +67,49 @@ internal sealed record AuthFileContent(
 
         int first = name.IndexOf('/', StringComparison.Ordinal);
         string host = first < 0 ? name : name[..first];
-        return host.ToLowerInvariant() is "index.docker.io" or "registry-1.docker.io" ? string.Concat(DockerHub, name.AsSpan(host.Length)) : name;
+        return host.ToLowerInvariant() is "index.docker.io" or RegistryAddress.DockerHubHost ? string.Concat(RegistryAddress.DockerHub, name.AsSpan(host.Length)) : name;
     }
 
-    private static AuthFileContent Parse(byte[] content)
+    private static AuthFileContent Parse(string file, byte[] content)
     {
-        AuthFileDocument document = JsonSerializer.Deserialize(content, RegistryJsonContext.Default.AuthFileDocument) ?? throw new FormatException("it is null");
+        AuthFileDocument document = JsonSerializer.Deserialize(content, RegistryJsonContext.Default.AuthFileDocument) ?? throw Malformed(file, "it is null");
         var entries = new Dictionary<string, Credential>(StringComparer.OrdinalIgnoreCase);
+        var broken = new Dictionary<string, PullException>(StringComparer.OrdinalIgnoreCase);
         foreach ((string key, AuthEntryDocument? entry) in document.Auths ?? [])
         {
-            if (entry is not null && ToCredential(key, entry) is { } credential)
+            try
             {
-                entries.TryAdd(Key(key), credential);
+                if (entry is not null && ToCredential(key, entry) is { } credential)
+                {
+                    entries.TryAdd(Key(key), credential);
+                }
+            }
+            catch (FormatException useless)
+            {
+                broken.TryAdd(Key(key), Malformed(file, useless.Message));
             }
         }
 
         var helpers = new Dictionary<string, string>(StringComparer.OrdinalIgnoreCase);
         foreach ((string key, string? helper) in document.CredHelpers ?? [])
         {
-            if (helper is { Length: > 0 })
-            {
-                helpers.TryAdd(Key(key), helper);
-            }
+            helpers.TryAdd(Key(key), helper ?? "");
         }
 
-        return new AuthFileContent(entries, helpers, document.CredsStore is { Length: > 0 } store ? store : null);
+        return new AuthFileContent(entries, broken, helpers, document.CredsStore is { Length: > 0 } store ? store : null);
     }
+
+    private static PullException Malformed(string file, string how) => new(PullError.Machine, $"{file}: malformed auth file: {how}");
 
     // An entry may be empty: docker keeps such a one for registries whose secret is with a helper.
     private static Credential? ToCredential(string key, AuthEntryDocument entry)
     {
         Credential? user = UserOf(key, entry);
+        if (entry.RegistryToken?.AsSpan().ContainsAnyExceptInRange('!', '~') == true)
+        {
+            throw new FormatException($"the registrytoken of \"{key}\" is not one token"); // it goes into a header as it is
+        }
+
         return entry is { IdentityToken.Length: > 0 } or { RegistryToken.Length: > 0 }
             ? (user ?? new Credential("", "")) with { IdentityToken = NullIfEmpty(entry.IdentityToken), RegistryToken = NullIfEmpty(entry.RegistryToken) }
             : user;
@@ -107,6 +122,7 @@ internal sealed record AuthFileContent(
             return entry is { Username.Length: > 0, Password: not null } ? Credential.OfUser(entry.Username, entry.Password) : null;
         }
 
+        auth = string.Concat(auth.Where(c => !char.IsWhiteSpace(c))); // base64(1) breaks long lines
         byte[] bytes = new byte[auth.Length];
         if (!Convert.TryFromBase64String(auth.PadRight((auth.Length + 3) / 4 * 4, '='), bytes, out int length))
         {

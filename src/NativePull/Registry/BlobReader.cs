@@ -78,6 +78,7 @@ internal sealed class BlobReader(RegistryTransport transport, string repository,
         int read = await body!.ReadAsync(buffer[..(int)Math.Min(buffer.Length, left)], token);
         if (read == 0)
         {
+            rangesFailed |= skip > 0 && !IsOfMirror; // what was to be the whole is less than what is here
             throw new RegistryException(PullError.Unavailable, $"the body ended at byte {Position - skip} of {blob.Size}") { IsTransient = true };
         }
 
@@ -104,6 +105,10 @@ internal sealed class BlobReader(RegistryTransport transport, string repository,
                 body = RegistryTransport.Body(answer);
                 answer = null;
             }
+        }
+        catch (RegistryException refused) when (from > 0 && end is null && MayBeAboutTheRange(refused.Status))
+        {
+            rangesFailed = true; // or it is about the blob: then it will be said again
         }
         finally
         {
@@ -136,13 +141,13 @@ internal sealed class BlobReader(RegistryTransport transport, string repository,
             }
 
             skip = 0;
-            CheckLength(headers.ContentLength, stop - from);
+            CheckLength(headers.ContentLength, stop - from, from);
         }
         else
         {
             skip = Position;
             SendsWhole = Position > 0;
-            CheckLength(headers.ContentLength, blob.Size);
+            CheckLength(headers.ContentLength, blob.Size, from);
         }
 
         lengthIsKnown = headers.ContentLength is not null;
@@ -153,13 +158,28 @@ internal sealed class BlobReader(RegistryTransport transport, string repository,
     private bool IsTheRest(ContentRangeHeaderValue? range, long from) =>
         range is { Unit: "bytes" } && range.From == from && range.To == stop - 1 && (range.Length is null || range.Length == blob.Size);
 
-    private void CheckLength(long? actual, long expected)
+    private void CheckLength(long? actual, long expected, long from)
     {
-        if (actual is not null && actual != expected)
+        if (actual is null || actual == expected)
         {
-            throw Mismatch($"expected {expected} bytes, the registry announces {actual}");
+            return;
         }
+
+        string message = $"expected {expected} bytes, the registry announces {actual}";
+        if (from == 0 || IsOfMirror)
+        {
+            throw Mismatch(message);
+        }
+
+        rangesFailed = true; // of a part of a blob a server may have odd ideas
+        throw new RegistryException(PullError.Unavailable, message) { IsTransient = true };
     }
+
+    // Servers that know no ranges say so in many ways besides 416; a 500 is one when it has come as often as is borne. That a link has run out, or that
+    // we are to sign in, was seen to before.
+    private static bool MayBeAboutTheRange(HttpStatusCode? status) =>
+        status is HttpStatusCode.BadRequest or HttpStatusCode.Forbidden or HttpStatusCode.NotFound or HttpStatusCode.MethodNotAllowed or HttpStatusCode.NotAcceptable
+            or HttpStatusCode.PreconditionFailed or HttpStatusCode.InternalServerError or HttpStatusCode.NotImplemented;
 
     // All bytes are there. Where the answer did not tell its length, there may be more: then it is not the blob described.
     private async Task EndAsync(CancellationToken token)

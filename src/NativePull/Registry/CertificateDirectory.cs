@@ -21,6 +21,12 @@ internal sealed record CertificateDirectory(string Path, X509Certificate2Collect
                 authorities.AddRange(PemFile.Certificates(File.ReadAllText(file), skipBroken: false));
             }
 
+            if (Files(path, ".key").FirstOrDefault(key => !File.Exists(System.IO.Path.ChangeExtension(key, ".cert"))) is { } alone)
+            {
+                // often it is there and called .crt, which makes an authority of it
+                throw new PullException(PullError.TlsOther, $"{alone}: its certificate {System.IO.Path.ChangeExtension(alone, ".cert")} is missing");
+            }
+
             string? pair = Files(path, ".cert").FirstOrDefault();
             return new CertificateDirectory(path, authorities, pair is null ? null : ReadIdentity(pair, System.IO.Path.ChangeExtension(pair, ".key")));
         }

@@ -63,14 +63,15 @@ internal static class CredentialHelper
                 : Failed($"{program} failed with exit code {result.Code}");
         }
 
+        byte[] output = AuthFileContent.WithoutMark(result.Output);
         HelperDocument? answer;
         try
         {
-            answer = JsonSerializer.Deserialize(result.Output, RegistryJsonContext.Default.HelperDocument);
+            answer = JsonSerializer.Deserialize(output, RegistryJsonContext.Default.HelperDocument);
         }
         catch (JsonException malformed)
         {
-            return Failed($"{program} gave no usable answer (malformed JSON: {JsonFault.Describe(result.Output, malformed)})");
+            return Failed($"{program} gave no usable answer (malformed JSON: {JsonFault.Describe(output, malformed)})");
         }
 
         return answer is { Username: { } user, Secret: { } secret }

@@ -66,7 +66,8 @@ internal sealed class Credentials
     private async Task<Account> FindInAsync(AuthFileContent file, string registry, string repository, CancellationToken token)
     {
         string? trouble = null;
-        string key = repository.Length == 0 ? registry : $"{registry}/{repository}";
+        string host = AuthFileContent.Key(registry); // a mirror may have one of Docker Hub's other names
+        string key = repository.Length == 0 ? host : $"{host}/{repository}";
         while (true)
         {
             if (file.Entries.TryGetValue(key, out Credential? entry))
@@ -74,9 +75,14 @@ internal sealed class Credentials
                 return new Account(entry, null);
             }
 
+            if (file.Broken.TryGetValue(key, out PullException? useless))
+            {
+                throw useless;
+            }
+
             int slash = key.LastIndexOf('/');
             string? helper = file.Helpers.TryGetValue(key, out string? own) ? own : slash < 0 ? file.Store : null;
-            if (helper is not null)
+            if (helper is { Length: > 0 })
             {
                 Account answer = await AskAsync(helper, key, token);
                 if (answer.Credential is not null)

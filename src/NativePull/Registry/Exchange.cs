@@ -141,15 +141,14 @@ internal sealed class Exchange(Connections connections, Uri host, RegistryOption
 
     private static Uri Target(HttpResponseMessage response, Uri from)
     {
-        Uri? location = response.Headers.Location;
-        if (location is null || !Uri.TryCreate(from, location, out Uri? target))
+        if (RedirectLink.Target(response.Headers, from) is not { } target)
         {
             throw new RegistryException(PullError.Unavailable, $"{RegistryAddress.Shown(from)} answered {(int)response.StatusCode} without a usable Location") { IsTransient = true };
         }
 
         if (target.Scheme != Uri.UriSchemeHttps && (target.Scheme != Uri.UriSchemeHttp || from.Scheme != Uri.UriSchemeHttp))
         {
-            throw new RegistryException(PullError.Unsupported, $"{RegistryAddress.Shown(from)} redirects to {RegistryAddress.Shown(target)}: leaving https is refused");
+            throw new RegistryException(PullError.Unsupported, $"{RegistryAddress.Shown(from)} redirects to {RegistryAddress.Shown(target)}: {(target.Scheme == Uri.UriSchemeHttp ? "leaving https is refused" : "only http and https are followed")}");
         }
 
         return target;

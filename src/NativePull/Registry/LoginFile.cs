@@ -1,3 +1,4 @@
+using System.Text;
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using Microsoft.Win32.SafeHandles;
@@ -67,8 +68,9 @@ internal static class LoginFile
             Directory.CreateDirectory(directory, OwnerOnly | UnixFileMode.UserExecute);
         }
 
+        CheckKind(directory, target);
         using SafeFileHandle? turn = WaitForTurn(directory, token);
-        using JsonDocument? before = File.Exists(target) ? Parse(file, File.ReadAllBytes(target)) : null;
+        using JsonDocument? before = File.Exists(target) ? Parse(file, AuthFileContent.WithoutMark(File.ReadAllBytes(target))) : null;
         using var content = new MemoryStream();
         bool found;
         using (var writer = new Utf8JsonWriter(content, new JsonWriterOptions { Indented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))
@@ -83,6 +85,16 @@ internal static class LoginFile
         }
 
         return found;
+    }
+
+    // /dev/null is what people name for "no auth file"; a file of ours in its place would be the machine's trouble.
+    private static void CheckKind(string directory, string target)
+    {
+        using SafeFileHandle? parent = Libc.TryOpenDirectory(directory);
+        if (parent is not null && Libc.TryStatusAt(parent, Encoding.UTF8.GetBytes(Path.GetFileName(target) + '\0'), out FileStatus status) == 0 && status.Type != FileType.Regular)
+        {
+            throw new IOException("it is there and no file");
+        }
     }
 
     private static JsonDocument Parse(string file, byte[] content)

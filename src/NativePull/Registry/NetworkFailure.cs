@@ -28,7 +28,8 @@ internal static class NetworkFailure
                 case PullException said:
                     return said;
                 case AuthenticationException:
-                    return new RegistryException(PullError.TlsOther, $"{place}: no TLS connection: {Innermost(cause)}");
+                    string hint = Innermost(cause).Contains("frame", StringComparison.Ordinal) ? " (what came was no TLS: a registry without it needs --plain-http)" : "";
+                    return new RegistryException(PullError.TlsOther, $"{place}: no TLS connection: {Innermost(cause)}{hint}");
                 case TimeoutException or OperationCanceledException:
                     return Unavailable($"{place}: no connection within {Seconds(options.ConnectTimeout)}");
                 default:
@@ -48,7 +49,7 @@ internal static class NetworkFailure
         }
 
         return failure.GetBaseException() is SocketException socket
-            ? OfSocket(failure, socket.SocketErrorCode, address, place)
+            ? OfSocket(failure, socket.SocketErrorCode, options.Proxy?.GetProxy(address), address, place)
             : Unavailable($"{place}: the connection broke: {Innermost(failure)}");
     }
 
@@ -61,17 +62,25 @@ internal static class NetworkFailure
 
     private static RegistryException OfProxy(HttpRequestException failure, string place) => new(
         failure.StatusCode is HttpStatusCode.ProxyAuthenticationRequired ? PullError.Unauthorized : failure.StatusCode is HttpStatusCode.Forbidden ? PullError.Denied : PullError.Unavailable,
-        $"{place}: the proxy gives no way there: {Innermost(failure)}")
+        $"{place}: the proxy gives no way there: {(failure.StatusCode is { } status ? OfProxyStatus(status) : Innermost(failure))}")
     {
         Status = failure.StatusCode,
         IsTransient = failure.StatusCode is null or >= HttpStatusCode.InternalServerError,
     };
 
-    private static RegistryException OfSocket(Exception failure, SocketError error, Uri address, string place)
+    private static string OfProxyStatus(HttpStatusCode status) =>
+        $"it answered {(int)status}{(status == HttpStatusCode.ProxyAuthenticationRequired ? ProxySettings.WhatIsKnown : "")}";
+
+    /// <param name="proxy">Whom the socket was for; null: the address itself.</param>
+    private static RegistryException OfSocket(Exception failure, SocketError error, Uri? proxy, Uri address, string place)
     {
-        string why = IsNameFailure(error) ? $"the name {address.IdnHost} cannot be resolved"
-            : failure is HttpRequestException { HttpRequestError: HttpRequestError.ConnectionError } or SocketException || IsNoNetwork(error) ? "cannot connect"
-            : "the connection broke";
+        bool isOfConnecting = failure is SocketException or HttpRequestException
+        {
+            HttpRequestError: HttpRequestError.ConnectionError or HttpRequestError.ProxyTunnelError or HttpRequestError.NameResolutionError,
+        };
+        string by = proxy is null ? "" : $" (proxy {RegistryAddress.Shown(proxy)})";
+        string why = IsNameFailure(error) ? $"the name {(proxy ?? address).IdnHost} cannot be resolved{by}"
+            : (isOfConnecting || IsNoNetwork(error) ? "cannot connect" : "the connection broke") + by;
         return new RegistryException(PullError.Unavailable, $"{place}: {why}: {Innermost(failure)}") { IsTransient = true, IsNoNetwork = IsNoNetwork(error) };
     }
 

@@ -9,7 +9,7 @@ namespace NativePull.Registry;
 /// </summary>
 internal sealed class ProxyExceptions(string list)
 {
-    private readonly IReadOnlyList<string> entries = [.. list.Split([',', ' ', '\t', ';'], StringSplitOptions.RemoveEmptyEntries)];
+    private readonly IReadOnlyList<string> entries = [.. list.Split([',', ' ', '\t', '\n', '\r', ';'], StringSplitOptions.RemoveEmptyEntries)];
 
     /// <param name="host">A name, or an address with or without brackets.</param>
     internal bool Match(string host, int port)

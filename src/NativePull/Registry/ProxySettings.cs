@@ -8,6 +8,9 @@ namespace NativePull.Registry;
 /// </summary>
 internal sealed class ProxySettings : IWebProxy
 {
+    /// <summary>For a message about a proxy that wants a user (407).</summary>
+    internal const string WhatIsKnown = " (it wants a user that it accepts, in its address in the environment; known are Basic and Digest)";
+
     private readonly Uri? forHttp;
     private readonly Uri? forHttps;
     private readonly ProxyExceptions exceptions;
@@ -65,8 +68,16 @@ internal sealed class ProxySettings : IWebProxy
 
     private sealed class ProxyCredentials(IReadOnlyList<Uri> proxies) : ICredentials
     {
+        // The library prefers Negotiate and NTLM to what works here: both need GSSAPI, a shared library. Without credentials for them it takes the next.
+        private static readonly string[] Impossible = ["Negotiate", "NTLM", "Kerberos"];
+
         public NetworkCredential? GetCredential(Uri uri, string authType)
         {
+            if (Impossible.Contains(authType, StringComparer.OrdinalIgnoreCase))
+            {
+                return null;
+            }
+
             string[]? parts = proxies.FirstOrDefault(proxy => RegistryAddress.IsSameOrigin(proxy, uri))?.UserInfo.Split(':', 2);
             return parts is null ? null : new NetworkCredential(Uri.UnescapeDataString(parts[0]), parts.Length > 1 ? Uri.UnescapeDataString(parts[1]) : "");
         }

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Net.Http.Headers;
 
 namespace NativePull.Registry;
 
@@ -23,8 +24,9 @@ internal static class Refused
         bool isRateLimit = status == 429 || said.Codes.Contains("TOOMANYREQUESTS") || (status == 403 && wait is not null);
         string reason = string.IsNullOrEmpty(answer.Response.ReasonPhrase) ? "" : " " + answer.Response.ReasonPhrase;
         string text = (said.Text.Length == 0 ? "" : ": " + said.Text)
-            + (status is 401 or 403 && answer.IsOwn ? $" ({who.Sent})" : "");
-        return new RegistryException(isRateLimit ? PullError.RateLimited : Reason(status, said.Codes), $"{RegistryAddress.Shown(answer.Address)} answered {status.ToString(CultureInfo.InvariantCulture)}{reason}{text}")
+            + (status is 401 or 403 && answer.IsOwn ? $" ({who.Sent})" : status == 407 ? ProxySettings.WhatIsKnown : "");
+        string whom = $"{(status == 407 ? "the proxy before " : "")}{RegistryAddress.Shown(answer.Address)}";
+        return new RegistryException(isRateLimit ? PullError.RateLimited : Reason(status, said.Codes), $"{whom} answered {status.ToString(CultureInfo.InvariantCulture)}{reason}{text}")
         {
             Status = answer.Status,
             IsTransient = isRateLimit || status is 408 or 425 || (status >= 500 && status is not (501 or 505)),
@@ -43,6 +45,12 @@ internal static class Refused
         _ => PullError.Unavailable,
     };
 
+    // A number that the library does not read for its length is at least as long as the longest that it does.
+    private static TimeSpan? Endless(HttpResponseMessage response) =>
+        response.Headers.NonValidated.TryGetValues("Retry-After", out HeaderStringValues values) && values.ToString() is { Length: > 0 } text && text.All(char.IsAsciiDigit)
+            ? TimeSpan.FromSeconds(int.MaxValue)
+            : null;
+
     // A date is compared with the server's own, for at boot our clock may be years off.
     private static TimeSpan? RetryAfter(HttpResponseMessage response, TimeProvider clock)
     {
@@ -50,7 +58,7 @@ internal static class Refused
         {
             { Delta: { } delta } => delta,
             { Date: { } date } => date - (response.Headers.Date ?? clock.GetUtcNow()),
-            _ => null,
+            _ => Endless(response),
         };
         return wait > TimeSpan.Zero ? wait : null;
     }

@@ -85,8 +85,8 @@ internal sealed class RegistriesConf
 
     private Entry ToEntry(TomlTable table)
     {
-        string location = Text(table, "location");
-        string prefix = Text(table, "prefix");
+        string location = Location(table, "location");
+        string prefix = Location(table, "prefix");
         prefix = prefix.Length == 0 ? location : prefix;
         if (prefix.Length == 0 || (location.Length == 0 && !prefix.StartsWith("*.", StringComparison.Ordinal)))
         {
@@ -105,14 +105,24 @@ internal sealed class RegistriesConf
             }
 
             mirrors.Add(new Mirror(
-                Text(mirror, "location") is { Length: > 0 } at ? at : throw Toml.Error(file, mirror.Line, "a mirror has no location"),
+                Location(mirror, "location") is { Length: > 0 } at ? at : throw Toml.Error(file, mirror.Line, "a mirror has no location"),
                 Flag(mirror, "insecure"),
                 Resolves: !digestsOnly && which is "all" or "tag-only",
                 Pulls: which != "tag-only"));
         }
 
-        return new Entry(prefix.TrimEnd('/'), location.TrimEnd('/'), Flag(table, "insecure"), Flag(table, "blocked"), mirrors);
+        if (prefix.Contains('@', StringComparison.Ordinal) || (prefix.Contains('/', StringComparison.Ordinal) && prefix.LastIndexOf(':') > prefix.LastIndexOf('/')))
+        {
+            throw Toml.Error(file, table.Line, $"the prefix \"{prefix}\" has a tag or digest, which is not understood: it can only be for a whole repository");
+        }
+
+        return new Entry(prefix, location, Flag(table, "insecure"), Flag(table, "blocked"), mirrors);
     }
+
+    // Left in, a scheme would make an entry that silently never matches, a blocked one too.
+    private string Location(TomlTable table, string key) => Text(table, key) is var text && text.Contains("://", StringComparison.Ordinal)
+        ? throw Toml.Error(file, table.Line, $"{key} is \"{text}\", which must be without a scheme")
+        : text.TrimEnd('/');
 
     private string Text(TomlTable table, string key) => table[key] is { } value ? String(value, table, key) : "";
 
@@ -130,7 +140,7 @@ internal sealed class RegistriesConf
     {
         // only whole parts of a name match
         internal bool Matches(string name, string registry) => Prefix.StartsWith("*.", StringComparison.Ordinal)
-            ? registry.Split(':')[0].EndsWith(Prefix[1..], StringComparison.OrdinalIgnoreCase)
+            ? (Prefix.Contains(':', StringComparison.Ordinal) ? registry : registry.Split(':')[0]).EndsWith(Prefix[1..], StringComparison.OrdinalIgnoreCase)
             : name.StartsWith(Prefix, StringComparison.OrdinalIgnoreCase) && (name.Length == Prefix.Length || name[Prefix.Length] == '/');
     }
 

@@ -34,7 +34,7 @@ internal sealed record RegistryAddress(Uri Base, Uri? Plain)
     /// <summary>An address as messages show it: without user information, query and fragment, which may be secrets, and not all of one that is very long.</summary>
     internal static string Shown(Uri address)
     {
-        string shown = address.GetComponents(UriComponents.SchemeAndServer | UriComponents.Path, UriFormat.UriEscaped);
+        string shown = address.GetComponents(UriComponents.SchemeAndServer, UriFormat.UriEscaped) + address.AbsolutePath;
         return shown.Length > LongestShown ? shown[..LongestShown] + "…" : shown;
     }
 }

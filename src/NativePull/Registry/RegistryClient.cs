@@ -40,6 +40,11 @@ internal sealed class RegistryClient(string registry, RegistryOptions options, I
             (content, header, announced, _, _) = await GetAllAsync(request, what, MaximumManifest, token);
         }
 
+        while (!byDigest && !IsDocument(content, what, header) && transport.DistrustMirrors(request.Path, "is no manifest"))
+        {
+            (content, header, announced, _, _) = await GetAllAsync(request, what, MaximumManifest, token);
+        }
+
         if (byDigest && !expected.Matches(content))
         {
             throw new PullException(PullError.DigestMismatch, $"{what}: expected {expected}, got {expected.DigestOf(content)}");
@@ -171,6 +176,19 @@ internal sealed class RegistryClient(string registry, RegistryOptions options, I
 
     public void Dispose() => transport.Dispose();
 
+    // What a tag names has no digest to be held against, but a page to sign in to something it is not.
+    private static bool IsDocument(byte[] content, string what, string? header)
+    {
+        try
+        {
+            return MediaTypes.Manifests.Contains(OciJson.MediaTypeOf(content, what, header) ?? header ?? "");
+        }
+        catch (PullException)
+        {
+            return false;
+        }
+    }
+
     private string What(string repository, Descriptor blob) => $"{Registry}/{repository}@{blob.Digest}";
 
     private async Task<Fetched> GetAllAsync(RegistryRequest request, string what, long limit, CancellationToken token)
@@ -185,7 +203,7 @@ internal sealed class RegistryClient(string registry, RegistryOptions options, I
                 await using ResponseBody body = RegistryTransport.Body(answer);
                 HttpResponseMessage response = answer.Response;
                 return new Fetched(
-                    await BoundedRead.AllAsync(body, limit, what, token),
+                    ContentEncoding.Decode(await BoundedRead.AllAsync(body, limit, what, token), response, limit, what),
                     response.Content.Headers.ContentType?.MediaType,
                     Header(response, "Docker-Content-Digest") is [var named, ..] ? named : null,
                     Header(response, "Link"),

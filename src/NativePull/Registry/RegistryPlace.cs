@@ -6,6 +6,9 @@ namespace NativePull.Registry;
 /// <summary>One place that answers for a registry, with the connections and tokens that are for it alone.</summary>
 internal sealed class RegistryPlace : IDisposable
 {
+    // As nobody, with a token that others brought meanwhile, with a new one; whoever asks each time for another could go on for ever.
+    private const int MostAsked = 4;
+
     private readonly RegistryOptions options;
     private readonly Connections connections;
     private readonly Exchange exchange;
@@ -62,10 +65,10 @@ internal sealed class RegistryPlace : IDisposable
         Uri address = Address(await BaseAsync(token), request, repository);
         AuthenticationHeaderValue? authorization = await auth.KnownAsync(repository, token);
         bool isNew = false;
-        while (true)
+        for (int asked = 1; ; asked++)
         {
             Answer answer = await exchange.SendAsync(new Asked(address, request.Accept, request.Offset, authorization, request.End) { IsHead = request.IsHead }, token);
-            if (answer.Status != System.Net.HttpStatusCode.Unauthorized || !answer.IsOwn || isNew)
+            if (answer.Status != System.Net.HttpStatusCode.Unauthorized || !answer.IsOwn || isNew || asked == MostAsked)
             {
                 return answer with { Place = this };
             }

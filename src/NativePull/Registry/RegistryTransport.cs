@@ -103,9 +103,10 @@ internal sealed class RegistryTransport(string registry, RegistryOptions options
         return true;
     }
 
-    /// <summary>The whole has another digest than it should: whoever of the mirrors gave a part of it is not asked for it again.</summary>
+    /// <summary>The whole is not what it should be: whoever of the mirrors gave a part of it is not asked for it again.</summary>
+    /// <param name="fault">What is wrong, said of it.</param>
     /// <returns>Whether there was one.</returns>
-    internal bool DistrustMirrors(string path)
+    internal bool DistrustMirrors(string path, string fault = "has another digest")
     {
         bool any = false;
         foreach (RegistryPlace mirror in Made.Where(place => place.Place.IsMirror))
@@ -113,7 +114,7 @@ internal sealed class RegistryTransport(string registry, RegistryOptions options
             if (mirror.DistrustIfServed(path))
             {
                 any = true;
-                Tell(mirror, $"what it gave for {path[(path.LastIndexOf('/') + 1)..]} has another digest", "asking elsewhere");
+                Tell(mirror, $"what it gave for {path[(path.LastIndexOf('/') + 1)..]} {fault}", "asking elsewhere");
             }
         }
 
@@ -164,13 +165,18 @@ internal sealed class RegistryTransport(string registry, RegistryOptions options
                 }
 
                 RegistryException refusal = await mirror.FailureOfAsync(answer, repository, token);
+                if (request.IsHead && refusal is { IsTransient: false, Reason: not PullError.NotFound })
+                {
+                    throw refusal; // it may not know HEAD: only a GET tells what it has
+                }
+
                 mirror.Distrust(request.Path);
                 if (refusal.Reason != PullError.NotFound)
                 {
                     Tell(mirror, refusal.Sentence, "going on elsewhere");
                 }
             }
-            catch (PullException failure)
+            catch (PullException failure) when (!(request.IsHead && failure is RegistryException { Status: not null, IsTransient: false }))
             {
                 // no answer at all, or none that is to be believed
                 mirror.IsDead = failure is not RegistryException { Status: not null };

@@ -15,11 +15,17 @@ internal sealed record RetryPolicy
     /// <summary>Where the doubling ends.</summary>
     internal TimeSpan MaximumWait { get; init; } = TimeSpan.FromSeconds(15);
 
+    /// <summary>What a timer can count: whoever is told to wait longer asks again after this.</summary>
+    internal static readonly TimeSpan LongestTimer = TimeSpan.FromMilliseconds(int.MaxValue);
+
     /// <summary>The longest Retry-After (RFC 9110, 10.2.3) that is obeyed; a longer one is a failure at once.</summary>
     internal TimeSpan MaximumRetryAfter { get; init; } = TimeSpan.FromSeconds(60);
 
     /// <summary>0 to 1. Waits are drawn evenly between nothing and the most ("full jitter"), so that many clients do not return together.</summary>
     internal Func<double> Jitter { get; init; } = Random.Shared.NextDouble;
+
+    /// <summary>The same, or as much of it as a timer can count.</summary>
+    internal static TimeSpan Countable(TimeSpan wait) => wait < LongestTimer ? wait : LongestTimer;
 
     /// <param name="failures">Failures in a row so far, 1 or more.</param>
     internal TimeSpan WaitAfter(int failures)

@@ -56,7 +56,8 @@ internal sealed class TokenSource(Exchange exchange, RegistryOptions options, IP
                 await using var body = new ResponseBody(answer.Response, answer.Address, options);
                 if (answer.Status == HttpStatusCode.OK)
                 {
-                    return Read(answer, await BoundedRead.AllAsync(body, MaximumAnswer, RegistryAddress.Shown(realm), token), realm, credential);
+                    byte[] sent = await BoundedRead.AllAsync(body, MaximumAnswer, RegistryAddress.Shown(realm), token);
+                    return Read(answer, ContentEncoding.Decode(sent, answer.Response, MaximumAnswer, RegistryAddress.Shown(realm)), realm, credential);
                 }
 
                 if (answer.Status is HttpStatusCode.NotFound or HttpStatusCode.MethodNotAllowed && ways.Count > 1)

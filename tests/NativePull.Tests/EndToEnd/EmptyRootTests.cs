@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Text.Json;
 using NativePull.Tests.Fakes;
 
 namespace NativePull.Tests.EndToEnd;
@@ -96,6 +97,25 @@ public sealed class EmptyRootTests
         BinaryResult result = await RunInAsync(root, ["chroot"], "inspect", $"{registry.Address}/a/b", "-v");
 
         Assert.Contains("built-in", result.Expect(9).Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task That_the_built_in_roots_stood_in_is_said()
+    {
+        SkipUnlessRoot();
+        using FakeCertificates authority = new();
+        await using FakeRegistry registry = new FakeRegistry { Certificate = authority.Issue() }.Start();
+        FakeImage image = new FakeImage(registry, "a/b").Layer(("f", [1])).Publish();
+        using TemporaryDirectory root = EmptyRoot();
+        // beside them, so that there is a server to be believed
+        Directory.CreateDirectory(root[$"etc/docker/certs.d/{registry.Address}"]);
+        await File.WriteAllTextAsync(root[$"etc/docker/certs.d/{registry.Address}/ca.crt"], authority.RootPem, TestContext.Current.CancellationToken);
+
+        BinaryResult result = await RunInAsync(root, ["chroot"], "pull", image.Reference(), "--json", "-v");
+
+        Assert.Contains("built-in", result.Expect(0).Error, StringComparison.Ordinal);
+        using JsonDocument json = JsonDocument.Parse(result.Out);
+        Assert.Contains("built-in", Assert.Single(json.RootElement.GetProperty("warnings").EnumerateArray()).GetString(), StringComparison.Ordinal);
     }
 
     [Fact]

@@ -27,11 +27,12 @@ public sealed class HostileServerTests
         ["nonsense"] = new("\u0001\u001b]0;title\u0007 \u009b2J\r\n", "", 5, "invalid status line"),
         ["words for the terminal"] = new("HTTP/1.1 403 \u001b[31mred\r\nContent-Length: 73\r\n\r\n{\"errors\":[{\"code\":\"X\",\"message\":\"\\u001b]0;title\\u0007\\u202e\\u2028\\r\\n\"}]}", "", 4, "answered 403"),
         ["JSON of ten thousand levels"] = new($"HTTP/1.1 200 OK\r\n{Json}Content-Length: 90000\r\n\r\n{string.Concat(Enumerable.Repeat("{\"config\":", 9000))}", "", 6, "nested deeper than 64 levels (byte 640)"),
-        ["a redirect to a file"] = new("HTTP/1.1 307 T\r\nLocation: file:///etc/passwd\r\nContent-Length: 0\r\n\r\n", "", 7, "leaving https is refused"),
-        ["a redirect to a socket"] = new("HTTP/1.1 307 T\r\nLocation: unix:/run/docker.sock\r\nContent-Length: 0\r\n\r\n", "", 7, "leaving https is refused"),
+        ["a redirect to a file"] = new("HTTP/1.1 307 T\r\nLocation: file:///etc/passwd\r\nContent-Length: 0\r\n\r\n", "", 7, "only http and https are followed"),
+        ["a redirect to a socket"] = new("HTTP/1.1 307 T\r\nLocation: unix:/run/docker.sock\r\nContent-Length: 0\r\n\r\n", "", 7, "only http and https are followed"),
         ["a redirect to no address"] = new("HTTP/1.1 307 T\r\nLocation: http://[::1\r\nContent-Length: 0\r\n\r\n", "", 5, "without a usable Location"),
         ["a realm that is a file"] = new("HTTP/1.1 401 U\r\nWWW-Authenticate: Bearer realm=\"file:///etc/passwd\"\r\nContent-Length: 0\r\n\r\n", "", 4, "a realm that is no address"),
         ["two thousand challenges"] = new($"HTTP/1.1 401 U\r\n{string.Concat(Enumerable.Repeat("WWW-Authenticate: ,,,=,\", N x=\r\n", 1500))}Content-Length: 0\r\n\r\n", "", 4, "no way to sign in"),
+        ["a wait of more seconds than fit into a number"] = new($"HTTP/1.1 429 T\r\nRetry-After: {new string('9', 30)}\r\nContent-Length: 0\r\n\r\n", "", 5, "more than the 60 s"),
         ["a wait of ages"] = new("HTTP/1.1 429 T\r\nRetry-After: Fri, 31 Dec 9999 23:59:59 GMT\r\nContent-Length: 0\r\n\r\n", "", 5, "more than the 60 s"),
     };
 

@@ -13,6 +13,33 @@ public sealed class LoginTests : IDisposable
     private readonly TemporaryDirectory directory = new();
 
     [Fact]
+    public async Task Many_logins_at_the_same_moment_lose_no_entry()
+    {
+        await using FakeRegistry registry = Private();
+        string[] teams = [.. Enumerable.Range(0, 8).Select(number => $"{registry.Address}/team{number}")];
+
+        BinaryResult[] results = await Task.WhenAll(teams.Select(team => RunAsync(null, Password, "login", team, "--username", "ann", "--password-stdin", "--authfile", directory["auth.json"])));
+
+        Assert.All(results, result => result.Expect(0));
+        string content = await File.ReadAllTextAsync(directory["auth.json"], TestContext.Current.CancellationToken);
+        Assert.All(teams, team => Assert.Contains($"\"{team}\"", content, StringComparison.Ordinal));
+        Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(directory["auth.json"]));
+        Assert.Equal([directory["auth.json"]], Directory.GetFiles(directory.Path));
+    }
+
+    [Fact]
+    public async Task What_is_no_file_is_not_replaced_by_one()
+    {
+        await using FakeRegistry registry = Private();
+        (await Binary.ProgramAsync("mkfifo", directory["pipe"])).Expect(0);
+
+        BinaryResult result = await RunAsync(null, Password, "login", registry.Address, "--username", "ann", "--password-stdin", "--authfile", directory["pipe"]);
+
+        Assert.Contains($"{directory["pipe"]}: the auth file cannot be written: it is there and no file", result.Expect(8).Error, StringComparison.Ordinal);
+        (await Binary.ProgramAsync("test", "-p", directory["pipe"])).Expect(0);
+    }
+
+    [Fact]
     public async Task After_login_a_pull_gets_in_and_after_logout_no_longer()
     {
         await using FakeRegistry registry = Private();

@@ -23,7 +23,7 @@ public sealed class MalformedTests
         { "token", "{}", 5, "{a}/a/b:latest: token for repository:a/b:pull: {token}/token answered without a usable token" },
         { "auth file", "{\"auths\":{\"a\":{\"auth\":\"s3cret\"}", 8, "{file}: malformed auth file: it ends too early, after 31 bytes" },
         { "auth file", "{\"auths\":{\n \"{a}\":{\"auth\":[\"s3cret\"]}}}", 8, "{file}: malformed auth file: unexpected list at auths" },
-        { "auth file", "{\"auths\":{\"a\":{\"auth\":\"s3cret!\"}}}", 8, "{file}: malformed auth file: the auth of \"a\" is not base64" },
+        { "auth file", "{\"auths\":{\"{a}\":{\"auth\":\"s3cret!\"}}}", 8, "{file}: malformed auth file: the auth of \"{a}\" is not base64" },
         { "tags", "{\"tags\":[\"a\",1]}", 6, "{a}/a/b: tag list: malformed JSON: unexpected number at tags[1] (byte 13)" },
         { "tags", "[]", 6, "{a}/a/b: tag list: malformed JSON: unexpected list (byte 0)" },
     };

@@ -161,6 +161,8 @@ public sealed class MirrorPullTests : IDisposable
     {
         { "[[registry]]\nprefix = \"short.example/team\"\nlocation = \"{s}/real\"", "short.example/team/app", "real/app", null },
         { "[[registry]]\nprefix = \"*.example\"\nlocation = \"{s}\"", "any.example/team/app", "team/app", null },
+        { "[[registry]]\nlocation = \"{s}/\"\n[[registry.mirror]]\nlocation = \"{m}/\"", "{s}/a/b", "a/b", false },
+        { "[[registry]]\nprefix = \"*.example:5000\"\nlocation = \"{s}\"", "any.example:5000/team/app", "team/app", null },
         { "[[registry]]\nlocation = \"{s}\"\nmirror-by-digest-only = true\n[[registry.mirror]]\nlocation = \"{m}\"\npull-from-mirror = \"all\"", "{s}/a/b", "a/b", false },
         { "[[registry]]\nlocation = \"{s}\"\n[[registry.mirror]]\nlocation = \"{m}\"\npull-from-mirror = \"all\"", "{s}/a/b", "a/b", true },
         { "[[registry]]\nlocation = \"{s}\"\n[[registry.mirror]]\nlocation = \"{m}\"\npull-from-mirror = \"digest-only\"", "{s}/a/b", "a/b", false },
@@ -227,6 +229,115 @@ public sealed class MirrorPullTests : IDisposable
         Assert.DoesNotContain("try 2", result.Error, StringComparison.Ordinal);
     }
 
+    /// <summary>Whether the mirror's own name has an entry, and whether the registry's user is given with the call.</summary>
+    [Theory]
+    [InlineData(true, false)]
+    [InlineData(false, false)]
+    [InlineData(true, true)]
+    public async Task A_mirror_gets_the_credentials_of_its_own_name_and_no_others(bool isKept, bool isGiven)
+    {
+        await using FakeRegistry registry = new FakeRegistry { Auth = new FakeAuth { IsBasic = true, User = "ann", Password = "s3cret" } }.Start();
+        await using FakeRegistry mirror = new FakeRegistry { Auth = new FakeAuth { IsBasic = true, User = "bob", Password = "m1rror" } }.Start();
+        string reference = new FakeImage(registry, "a/b").Layer(("f", Content(1, 1000))).Publish().Reference();
+        new FakeImage(mirror, "a/b").Layer(("f", Content(1, 1000))).Publish();
+        string own = isKept ? $",\"{mirror.Address}\":{{\"username\":\"bob\",\"password\":\"m1rror\"}}" : "";
+        await File.WriteAllTextAsync(
+            directory["auth.json"], $"{{\"auths\":{{\"{registry.Address}\":{{\"username\":\"ann\",\"password\":\"s3cret\"}}{own}}}}}", TestContext.Current.CancellationToken);
+        string[] who = isGiven ? ["--username", "ann", "--password-stdin"] : [];
+
+        using Process pull = Binary.Start(
+            null, Binary.File, ["pull", reference, "--store", directory["store"], "--authfile", directory["auth.json"], "--mirror", $"{registry.Address}={mirror.Url}", .. who], input: isGiven ? "s3cret" : "");
+        (await Binary.FinishAsync(pull)).Expect(0);
+
+        string ann = Convert.ToBase64String("ann:s3cret"u8), bob = Convert.ToBase64String("bob:m1rror"u8);
+        Assert.All(mirror.Requests, request => Assert.DoesNotContain(ann, request["Authorization"] ?? "", StringComparison.Ordinal));
+        Assert.All(registry.Requests, request => Assert.DoesNotContain(bob, request["Authorization"] ?? "", StringComparison.Ordinal));
+        Assert.Equal(isKept && !isGiven, mirror.Requests.Any(request => request.Status == 200));
+    }
+
+    [Theory]
+    [InlineData("insecure = true", 0)]
+    [InlineData("", 1)]
+    public async Task An_insecure_mirror_may_have_any_certificate(string setting, int warnings)
+    {
+        using FakeCertificates authority = new();
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        await using FakeRegistry mirror = new FakeRegistry { Certificate = authority.Issue("another.name") }.Start();
+        string reference = new FakeImage(registry, "a/b").Layer(("f", Content(1, 1000))).Publish().Reference();
+        new FakeImage(mirror, "a/b").Layer(("f", Content(1, 1000))).Publish();
+        await File.WriteAllTextAsync(
+            directory["registries.conf"], $"[[registry]]\nlocation = \"{registry.Address}\"\n[[registry.mirror]]\nlocation = \"{mirror.Address}\"\n{setting}\n", TestContext.Current.CancellationToken);
+
+        BinaryResult result = await Binary.RunAsync("pull", reference, "--store", directory["store"], "--registries-conf", directory["registries.conf"]);
+
+        Assert.Equal(warnings, result.Expect(0).Error.Split('\n').Count(line => line.Contains("warning: mirror ", StringComparison.Ordinal)));
+        Assert.Equal(warnings == 0, mirror.Requests.Count > 0);
+    }
+
+    /// <summary>What a mirror that may say what tags mean has in place of the tag.</summary>
+    [Theory]
+    [InlineData("text/html", "<html>please sign in</html>")]
+    [InlineData("application/vnd.oci.image.manifest.v1+json", "<html>please sign in</html>")]
+    [InlineData("application/json", "{\"error\":\"no\"}")]
+    public async Task What_a_mirror_gives_for_a_tag_and_is_no_manifest_is_asked_for_elsewhere(string type, string content)
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        await using FakeRegistry mirror = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").Layer(("f", Content(1, 1000))).Publish();
+        new FakeImage(mirror, "a/b").Layer(("f", Content(1, 1000))).Publish();
+        mirror.Faults.On("manifests/latest", new Fault { Status = 200, Body = content, Headers = [("Content-Type", type)] });
+        await HostsTomlAsync(registry, $"[host.\"{mirror.Url}\"]\ncapabilities = [\"pull\", \"resolve\"]\n");
+
+        BinaryResult result = await Binary.RunAsync("pull", image.Reference(), "--store", directory["store"], "--hosts-dir", directory.Path);
+
+        Assert.Contains("what it gave for latest is no manifest", result.Expect(0).Error, StringComparison.Ordinal);
+        Assert.Equal("/v2/a/b/manifests/latest", Assert.Single(registry.Requests).Path.Split('?')[0]);
+    }
+
+    [Fact]
+    public async Task A_mirror_that_knows_no_HEAD_says_by_GET_what_a_tag_means()
+    {
+        FakeRegistry registry = new FakeRegistry().Start();
+        await using FakeRegistry mirror = new FakeRegistry().Start();
+        string reference = new FakeImage(registry, "a/b").Layer(("f", Content(1, 1000))).Publish().Reference();
+        new FakeImage(mirror, "a/b").Layer(("f", Content(1, 1000))).Publish();
+        await HostsTomlAsync(registry, $"[host.\"{mirror.Url}\"]\ncapabilities = [\"pull\", \"resolve\"]\n");
+        string[] pull = ["pull", reference, "--store", directory["store"], "--hosts-dir", directory.Path, "--retries", "1"];
+        (await Binary.RunAsync(pull)).Expect(0);
+        await registry.DisposeAsync();
+        mirror.Faults.On("manifests/latest", new Fault { Status = 405 });
+
+        (await Binary.RunAsync(pull)).Expect(0);
+
+        Assert.Equal(["HEAD", "GET"], mirror.Requests.TakeLast(2).Select(request => request.Method));
+    }
+
+    [Fact]
+    public async Task A_mirror_that_asks_for_another_token_each_time_is_left()
+    {
+        int asked = 0;
+        string address = "";
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").Layer(("f", [1])).Layer(("g", [2])).Publish(withIndex: true);
+        await using RawServer mirror = new(async (line, stream, token) =>
+        {
+            // at first each of two tokens is asked for and refused; both are kept, and from then on the other is always the one that is wanted
+            int number = line.Contains("/token", StringComparison.Ordinal) ? 0 : Interlocked.Increment(ref asked);
+            string scope = number is 3 or 4 || (number > 4 && number % 2 == 0) ? "two" : "one";
+            string answer = number == 0
+                ? $"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{{\"token\":\"{(line.Contains("two", StringComparison.Ordinal) ? "two" : "one")}\"}}"
+                : $"HTTP/1.1 401 U\r\nWWW-Authenticate: Bearer realm=\"http://{address}/token\",scope=\"{scope}\"\r\nContent-Length: 0\r\n\r\n";
+            await stream.WriteAsync(System.Text.Encoding.ASCII.GetBytes(answer), token);
+        });
+        address = mirror.Address;
+
+        BinaryResult result = await Binary.RunAsync(
+            "pull", image.Reference(), "--store", directory["store"], "--jobs", "1", "--mirror", $"{registry.Address}=http://{mirror.Address}", "--deadline", "60s");
+
+        result.Expect(0);
+        Assert.InRange(asked, 5, 16); // at most four for each of manifest, config and two layers
+    }
+
     [Fact]
     public async Task A_mirror_that_no_packet_reaches_is_left_after_one_connect_time_out()
     {
@@ -259,6 +370,8 @@ public sealed class MirrorPullTests : IDisposable
         { "registries.conf", "[[registry]]\nlocation = \"{s}\"\n[[registry.mirror]]\nlocation = \"https://m\"" },
         { "registries.conf", "[[registry]]\nlocation = \"{s}\"\n[[registry.mirror]]\nlocation = \"user@m\"" },
         { "registries.conf", "[[registry]]\nlocation = \"{s}\"\n[[registry.mirror]]\nlocation = \"m:99999\"" },
+        { "registries.conf", "[[registry]]\nlocation = \"http://{s}\"\nblocked = true" }, // would block nothing
+        { "registries.conf", "[[registry]]\nprefix = \"{s}/a/b:latest\"\nlocation = \"{s}/a/b\"\nblocked = true" },
         { "--mirror", "=" },
         { "--mirror", "{s}=http://[" },
         { "--mirror", "{s}=ftp://m" },
@@ -290,6 +403,12 @@ public sealed class MirrorPullTests : IDisposable
     public void Dispose() => directory.Dispose();
 
     private static byte[] Content(int seed, int length) => FakeContent.Generated(seed, length).ToArray();
+
+    private async Task HostsTomlAsync(FakeRegistry registry, string content)
+    {
+        Directory.CreateDirectory(directory[registry.Address]);
+        await File.WriteAllTextAsync(directory[$"{registry.Address}/hosts.toml"], content, TestContext.Current.CancellationToken);
+    }
 
     private string[] Notation(string notation, FakeRegistry registry, FakeRegistry mirror)
     {

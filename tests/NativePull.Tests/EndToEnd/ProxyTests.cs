@@ -69,6 +69,39 @@ public sealed class ProxyTests : IDisposable
         }
     }
 
+    /// <summary>Proxies of companies offer these first; the library would choose them, and load what a static executable cannot.</summary>
+    [Theory]
+    [InlineData(true, 0, "Negotiate", "NTLM", "Basic realm=\"proxy\"")]
+    [InlineData(false, 0, "NTLM", "Basic realm=\"proxy\"")]
+    [InlineData(true, 4, "Negotiate")]
+    [InlineData(false, 4, "Negotiate", "NTLM")]
+    [InlineData(false, 4)]
+    public async Task Of_the_ways_a_proxy_offers_one_that_works_here_is_taken(bool hasTls, int code, params string[] offered)
+    {
+        await using FakeRegistry registry = new FakeRegistry { Certificate = hasTls ? authority.Issue(Host) : null }.Start();
+        await using FakeProxy proxy = new(registry.Port) { User = "me:right", Offered = offered };
+
+        BinaryResult result = await PullAsync(
+            registry, new() { [hasTls ? "HTTPS_PROXY" : "http_proxy"] = $"http://me:right@{proxy.Address}" }, [.. hasTls ? Array.Empty<string>() : ["--plain-http"], "-q"]);
+
+        Assert.DoesNotContain("library", result.Expect(code).Error, StringComparison.Ordinal);
+        Assert.Equal(code != 0, result.Error.Contains("known are Basic and Digest", StringComparison.Ordinal));
+    }
+
+    [Theory]
+    [InlineData("me:r%40ght", 0)]
+    [InlineData("me:wr0ng", 5)]
+    public async Task A_SOCKS_proxy_gets_the_user_of_its_address_too(string user, int code)
+    {
+        await using FakeRegistry registry = new FakeRegistry { Certificate = authority.Issue(Host) }.Start();
+        await using FakeProxy proxy = new(registry.Port) { User = "me:r@ght" };
+
+        BinaryResult result = await PullAsync(registry, new() { ["ALL_PROXY"] = $"socks5://{user}@{proxy.Address}" }, "-v", "--retries", "1");
+
+        Assert.DoesNotContain("wr0ng", result.Expect(code).Error, StringComparison.Ordinal);
+        Assert.NotEmpty(proxy.Seen);
+    }
+
     [Theory]
     [InlineData(403, 4, 1)]
     [InlineData(503, 5, 2)]
@@ -81,6 +114,20 @@ public sealed class ProxyTests : IDisposable
 
         Assert.Contains("the proxy gives no way there", result.Expect(code).Error, StringComparison.Ordinal);
         Assert.Equal(tries, proxy.Seen.Count);
+    }
+
+    [Theory]
+    [InlineData("http://me:s3cret@127.0.0.1:1", "cannot connect (proxy http://127.0.0.1:1/): ")]
+    [InlineData("http://me:s3cret@proxy.invalid:3128", "the name proxy.invalid cannot be resolved (proxy http://proxy.invalid:3128/): ")]
+    [InlineData("socks5://me:s3cret@127.0.0.1:1", "cannot connect (proxy socks5://127.0.0.1:1/): ")]
+    public async Task A_proxy_out_of_reach_is_named(string address, string said)
+    {
+        await using FakeRegistry registry = new FakeRegistry { Certificate = authority.Issue(Host) }.Start();
+
+        BinaryResult result = await PullAsync(registry, new() { ["HTTPS_PROXY"] = address }, "--retries", "1");
+
+        Assert.Contains(said, result.Expect(5).Error, StringComparison.Ordinal);
+        Assert.DoesNotContain("s3cret", result.Error, StringComparison.Ordinal);
     }
 
     [Theory]
@@ -99,14 +146,20 @@ public sealed class ProxyTests : IDisposable
         Assert.DoesNotContain("s3cret", result.Error, StringComparison.Ordinal);
     }
 
-    [Fact]
-    public async Task An_excepted_host_is_reached_directly()
+    [Theory]
+    [InlineData("other, .test")]
+    [InlineData("test")]
+    [InlineData("*.test")]
+    [InlineData("REGISTRY.test.:{port}")]
+    [InlineData("a;b\nregistry.test\n")]
+    [InlineData("*")]
+    public async Task An_excepted_host_is_reached_directly(string exceptions)
     {
         await using FakeRegistry registry = new FakeRegistry { Certificate = authority.Issue(Host) }.Start();
         await using FakeProxy proxy = new(registry.Port);
 
         BinaryResult result = await PullAsync(
-            registry, new() { ["HTTPS_PROXY"] = proxy.Address, ["NO_PROXY"] = "other, .test" }, "--resolve", $"{Host}:{registry.Port}:127.0.0.1");
+            registry, new() { ["HTTPS_PROXY"] = proxy.Address, ["NO_PROXY"] = exceptions.Replace("{port}", $"{registry.Port}", StringComparison.Ordinal) }, "--resolve", $"{Host}:{registry.Port}:127.0.0.1");
 
         result.Expect(0);
         Assert.Empty(proxy.Seen);

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.IO.Compression;
 using System.Text;
 using System.Text.Json;
 using NativePull.Oci;
@@ -180,6 +181,37 @@ public sealed class ResolutionTests : IAsyncDisposable
         Assert.Equal(image.Digest.ToString(), Member(result.Expect(0), "digest"));
         using JsonDocument json = JsonDocument.Parse(result.Out);
         Assert.Contains(other, Assert.Single(json.RootElement.GetProperty("warnings").EnumerateArray()).GetString(), StringComparison.Ordinal);
+    }
+
+    /// <summary>By proxies that compress whatever passes; every program written in Go takes it.</summary>
+    [Theory]
+    [InlineData("gzip", true, 0)]
+    [InlineData("gzip", false, 0)] // the header alone proves nothing
+    [InlineData("br", true, 6)]
+    public async Task A_manifest_that_comes_compressed_unasked_is_read(string coding, bool isCompressed, int code)
+    {
+        Descriptor config = registry.AddBlob(Repository, Config("linux/amd64"), MediaTypes.OciConfig);
+        byte[] content = Encoding.UTF8.GetBytes($$"""{"schemaVersion":2,"mediaType":"{{MediaTypes.OciManifest}}","config":{{Entry(config, null)}},"layers":[]}""");
+        var digest = Digest.Of(content);
+        using MemoryStream compressed = new();
+        await using (GZipStream gzip = new(compressed, CompressionLevel.Fastest, leaveOpen: true))
+        {
+            gzip.Write(content);
+        }
+
+        foreach (string selector in new[] { "latest", digest.ToString() })
+        {
+            registry.AddManifestAs(Repository, selector, isCompressed ? compressed.ToArray() : content, MediaTypes.OciManifest);
+        }
+
+        registry.Faults.On("/manifests/", new Fault { Headers = [("Content-Encoding", coding), ("Docker-Content-Digest", digest.ToString())] }, 9);
+
+        BinaryResult byTag = await PullAsync("latest", "--platform", "linux/amd64");
+        BinaryResult byDigest = await Binary.RunAsync("inspect", "--remote", "--raw", $"{registry.Address}/{Repository}@{digest}", "--store", scratch["other"]);
+
+        byTag.Expect(code);
+        byDigest.Expect(code);
+        Assert.Equal(code == 0 ? Encoding.UTF8.GetString(content) : "", byDigest.Out);
     }
 
     [Theory]

@@ -51,6 +51,14 @@ public sealed class ResumeTests
         ["a Content-Range that begins elsewhere"] = new Fault { OnlyRanges = true, ContentRange = "bytes 5-3999999/4000000" },
         ["no Content-Range"] = new Fault { OnlyRanges = true, ContentRange = "" },
         ["416"] = new Fault { OnlyRanges = true, Status = 416 },
+        ["400"] = new Fault { OnlyRanges = true, Status = 400 },
+        ["403"] = new Fault { OnlyRanges = true, Status = 403 },
+        ["404"] = new Fault { OnlyRanges = true, Status = 404 },
+        ["405"] = new Fault { OnlyRanges = true, Status = 405 },
+        ["501"] = new Fault { OnlyRanges = true, Status = 501 },
+        ["a page with 200"] = new Fault { OnlyRanges = true, Status = 200, Body = "<html>" },
+        ["the length of the whole"] = new Fault { OnlyRanges = true, ContentLength = 4_000_000 },
+        ["less than its own length"] = new Fault { OnlyRanges = true, ContentLength = 2_000_000 },
     };
 
     [Theory]
@@ -68,6 +76,24 @@ public sealed class ResumeTests
         result.Expect(0);
         Assert.True(registry.Faults.AreMet);
         await AssertBlobAsync(store, image);
+    }
+
+    [Theory]
+    [InlineData(500, 0)]
+    [InlineData(503, 5)] // that is about the server, whatever is asked for
+    public async Task A_server_that_fails_at_every_range_is_asked_for_the_whole_in_the_end(int status, int code)
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").RandomLayer("big", LayerSize).Publish();
+        registry.Faults.On($"blobs/{image.Layers[0].Digest}", new Fault { CutAfter = 1_000_000 });
+        registry.Faults.On($"blobs/{image.Layers[0].Digest}", new Fault { OnlyRanges = true, Status = status }, 100);
+        using TemporaryDirectory store = new();
+
+        (await Binary.RunAsync("pull", image.Reference(), "--store", store["s"], "--retries", "2")).Expect(code);
+
+        IEnumerable<string> ranges = registry.Requests.Where(request => request.Path.EndsWith(image.Layers[0].Digest.Hex, StringComparison.Ordinal)).Select(request => request["Range"] ?? "all");
+        // the cut counts as a try, for nothing came after it
+        Assert.Equal($"all bytes=1000000-{(code == 0 ? " all" : "")}", string.Join(' ', ranges));
     }
 
     [Fact]

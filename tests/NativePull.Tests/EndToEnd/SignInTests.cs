@@ -173,6 +173,43 @@ public sealed class SignInTests : IDisposable
         Assert.All(registry.Requests.Skip(before), request => Assert.Null(request["Authorization"]));
     }
 
+    /// <summary>A file with what {host} is to be told; {auth} is ann's entry, and {helper} a helper that knows her. Then the exit code.</summary>
+    public static TheoryData<string, int> FilesAsTheyAre => new()
+    {
+        { "\uFEFF{\"auths\":{\"{host}\":{\"auth\":\"{auth}\"}}}", 0 }, // as PowerShell writes it
+        { "{\"auths\":{\"{host}\":{\"auth\":\"{auth}\\n\"}}}", 0 }, // as base64(1) ends it
+        { "{\"auths\":{\"https://{host}/v2/\":{\"auth\":\"{auth}\"}}}", 0 },
+        { "{\"auths\":{\"{host}/\":{\"username\":\"ann\",\"password\":\"s3cret:wörd\"}}}", 0 },
+        { "{\"auths\":{\"broken.example\":{\"auth\":\"!\"},\"null.example\":null,\"{host}\":{\"auth\":\"{auth}\"}},\"x\":[]}", 0 },
+        { "{\"auths\":{\"{host}\":{\"auth\":\"!\"}}}", 8 },
+        { "{\"auths\":{\"{host}\":{\"auth\":\"YW5u\"}}}", 8 },
+        { "{\"auths\":{\"{host}\":{\"registrytoken\":\"one\\r\\nX: two\"}}}", 8 },
+        { "{\"auths\":{\"{host}\":{\"registrytoken\":\"tökən\"}}}", 8 },
+        { "{\"credsStore\":\"{helper}\"}", 0 },
+        { "{\"credsStore\":\"{helper}\",\"credHelpers\":{\"{host}\":\"\"}}", 4 }, // for this host no helper
+        { "{\"auths\":{\"{host}\":{}},\"credsStore\":\"{helper}\"}", 0 }, // what docker login leaves of an entry
+    };
+
+    [Theory]
+    [MemberData(nameof(FilesAsTheyAre))]
+    public async Task A_file_is_read_as_programs_and_people_have_written_it(string content, int code)
+    {
+        await using FakeRegistry registry = new FakeRegistry { Auth = new FakeAuth { IsBasic = true, User = "ann", Password = Password } }.Start();
+        string reference = new FakeImage(registry, "a/b").Layer(("f", [1])).Publish().Reference();
+        // with the same mark before its answer
+        await File.WriteAllTextAsync(directory["docker-credential-knows"], $"#!/bin/sh\nprintf '\\357\\273\\277{{\"Username\":\"ann\",\"Secret\":\"{Password}\"}}'\n", Token);
+        File.SetUnixFileMode(directory["docker-credential-knows"], (UnixFileMode)0b111_101_101);
+        await File.WriteAllTextAsync(
+            directory["auth.json"],
+            content.Replace("{host}", registry.Address, StringComparison.Ordinal).Replace("{auth}", Encoded($"ann:{Password}"), StringComparison.Ordinal).Replace("{helper}", "knows", StringComparison.Ordinal),
+            Token);
+        Dictionary<string, string> environment = new() { ["PATH"] = $"{directory.Path}:{Environment.GetEnvironmentVariable("PATH")}" };
+
+        BinaryResult result = await Binary.RunAsync(environment, "pull", reference, "--store", directory["s"], "--authfile", directory["auth.json"]);
+
+        Assert.Equal(code == 8, result.Expect(code).Error.Contains($"{directory["auth.json"]}: malformed auth file: ", StringComparison.Ordinal));
+    }
+
     [Theory]
     [InlineData("team/app", "app")]
     [InlineData("team/app/deep", "app")]
@@ -222,6 +259,30 @@ public sealed class SignInTests : IDisposable
         }
     }
 
+    [Fact]
+    public async Task A_password_goes_to_a_realm_with_TLS_on_another_machine_and_its_token_to_the_registry_alone()
+    {
+        using FakeCertificates authority = new();
+        await File.WriteAllTextAsync(directory["ca.pem"], authority.RootPem, Token);
+        FakeAuth auth = new() { User = "ann", Password = Password };
+        await using FakeRegistry registry = new FakeRegistry { Auth = auth, Certificate = authority.Issue("*.place.test"), HasStorage = true }.Start();
+        int realm = new Uri(registry.TokenUrl).Port;
+        registry.Faults.On("manifests/", new Fault { Status = 401, Headers = [("WWW-Authenticate", $"Bearer realm=\"https://realm.place.test:{realm}/token\",scope=\"repository:a/b:pull\"")] });
+        new FakeImage(registry, "a/b").Layer(("f", [1])).Publish();
+        registry.StorageAddress = $"storage.place.test:{registry.StoragePort}";
+        string at = $"registry.place.test:{registry.Port}";
+        AuthFile("auth.json", (at, "ann"));
+
+        BinaryResult result = await Binary.RunAsync(
+            "pull", $"{at}/a/b", "--store", directory["s"], "--authfile", directory["auth.json"], "--ca-file", directory["ca.pem"],
+            "--resolve", $"{at}:127.0.0.1", "--resolve", $"realm.place.test:{realm}:127.0.0.1", "--resolve", $"{registry.StorageAddress}:127.0.0.1");
+
+        result.Expect(0);
+        Assert.Single(registry.RequestsOf("token"));
+        AssertPasswordWentOnlyTo("token", registry);
+        Assert.All(registry.RequestsOf("cdn"), request => Assert.Null(request["Authorization"]));
+    }
+
     /// <summary>An option, what it names in the test's directory, the exit code, and what is said after the path.</summary>
     public static TheoryData<string, string, int, string> Files => new()
     {
@@ -230,7 +291,7 @@ public sealed class SignInTests : IDisposable
         { "--registry-token-file", "empty", 2, ": not one token" },
         { "--authfile", "absent", 2, ": no such auth file" },
         { "--authfile", "directory", 8, ": the auth file cannot be read: " },
-        { "--authfile", "empty", 8, ": malformed auth file: it is empty" },
+        { "--authfile", "blank", 8, ": malformed auth file: it is empty" },
         { "--registries-conf", "absent", 2, ": cannot be read: " },
         { "--hosts-dir", "absent", 2, ": no such directory of hosts.toml files" },
     };
@@ -243,12 +304,28 @@ public sealed class SignInTests : IDisposable
         string reference = new FakeImage(registry, "a/b").Layer(("f", [1])).Publish().Reference();
         Directory.CreateDirectory(directory["directory"]);
         await File.WriteAllTextAsync(directory["empty"], "", Token);
+        await File.WriteAllTextAsync(directory["blank"], "\n", Token);
 
         BinaryResult result = await Binary.RunAsync("pull", reference, "--store", directory["s"], option, directory[file], "-q");
 
         Assert.StartsWith($"nativepull: {directory[file]}{said}", result.Expect(code).Error, StringComparison.Ordinal);
         Assert.DoesNotContain(".: ", result.Error, StringComparison.Ordinal);
         Assert.DoesNotContain(".\n", result.Error, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("/dev/null")]
+    [InlineData("empty")]
+    public async Task An_empty_auth_file_is_one_without_entries(string file)
+    {
+        await using FakeRegistry registry = new FakeRegistry { Auth = new FakeAuth { IsBasic = true, User = "ann", Password = Password } }.Start();
+        await File.WriteAllTextAsync(directory["empty"], "", Token);
+        AuthFile("home/.docker/config.json", (registry.Address, "ann"));
+
+        BinaryResult result = await Binary.RunAsync(
+            new Dictionary<string, string> { ["HOME"] = directory["home"], ["REGISTRY_AUTH_FILE"] = Path.Combine(directory.Path, file) }, "pull", $"{registry.Address}/a/b", "--store", directory["s"]);
+
+        Assert.Contains("no credentials were sent", result.Expect(4).Error, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -1,3 +1,5 @@
+using System.Diagnostics;
+using System.Globalization;
 using System.Text;
 using System.Text.Json;
 using NativePull.Oci;
@@ -36,6 +38,29 @@ public sealed class TransferTests : IDisposable
         Assert.Equal([null, "bytes=400000-"], storage.Requests.Select(request => request["Range"]));
         Assert.All(storage.Requests, request => Assert.Null(request["Authorization"]));
         Assert.Equal(1 * MB, storage.Requests.Sum(request => request.BytesSent));
+    }
+
+    /// <summary>What a storage might have signed: {s} is its address.</summary>
+    [Theory]
+    [InlineData("{s}/v2/other/blobs/{d}?a=%2F%7e%2D%41+%20&b='()*;:@!$,~")]
+    [InlineData("{s}/v2/other/../other/blobs/{d}", "/v2/other/blobs/{d}")]
+    [InlineData("{s}/v2/other/blobs/{d}?a#b", "/v2/other/blobs/{d}?a")]
+    [InlineData("{s}/v2/other/blobs/{d}?a=ä b", "/v2/other/blobs/{d}?a=%C3%A4%20b")]
+    [InlineData("{s}?to=/v2/other/blobs/{d}", "/?to=/v2/other/blobs/{d}")]
+    public async Task A_signed_link_is_asked_for_as_it_was_written(string link, string? expected = null)
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        await using FakeRegistry storage = new FakeRegistry().Start();
+        FakeContent content = FakeContent.Generated(1, 1000);
+        FakeImage image = new FakeImage(registry, "a/b").Layer(content).Publish();
+        storage.AddBlob("other", content);
+        string to = link.Replace("{s}", storage.Url, StringComparison.Ordinal).Replace("{d}", content.Digest.ToString(), StringComparison.Ordinal);
+        // headers are sent in Latin-1
+        registry.Faults.On($"blobs/{content.Digest}", new Fault { RedirectTo = Encoding.Latin1.GetString(Encoding.UTF8.GetBytes(to)) }, 9);
+
+        _ = await Binary.RunAsync("pull", image.Reference(), "--store", scratch["s"], "--retries", "1");
+
+        Assert.Equal(expected?.Replace("{d}", content.Digest.ToString(), StringComparison.Ordinal) ?? to[storage.Url.Length..], storage.Requests[0].Path);
     }
 
     [Fact]
@@ -85,8 +110,47 @@ public sealed class TransferTests : IDisposable
         Assert.True(registry.Faults.AreMet);
     }
 
+    /// <summary>Longer than a timer can count, so that the wait would be a failure of its own.</summary>
+    [Theory]
+    [InlineData("5000000")]
+    [InlineData("Fri, 31 Dec 9999 23:59:59 GMT")]
+    [InlineData("99999999999999999999")]
+    public async Task For_ever_bears_any_wait(string header)
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").RandomLayer("f", 1000).Publish();
+        registry.Faults.On($"blobs/{image.Layers[0].Digest}", new Fault { Status = 429, Headers = [("Retry-After", header)] });
+
+        using Process pull = Binary.Start(null, Binary.File, ["pull", image.Reference(), "--store", scratch["s"], "--retries", "forever"]);
+        string? line;
+        do
+        {
+            line = await pull.StandardError.ReadLineAsync(TestContext.Current.CancellationToken);
+        }
+        while (line?.Contains("; try 2 in ", StringComparison.Ordinal) == false);
+
+        Assert.NotNull(line);
+        await Binary.ProgramAsync("kill", "-TERM", pull.Id.ToString(CultureInfo.InvariantCulture));
+        (await Binary.FinishAsync(pull)).Expect(143);
+        Assert.Single(registry.Requests, request => request.Status == 429);
+    }
+
+    [Theory]
+    [InlineData("--stall-timeout")]
+    [InlineData("--connect-timeout")]
+    [InlineData("--deadline")]
+    [InlineData("--wait-network")]
+    public async Task A_time_longer_than_a_timer_can_count_is_long(string option)
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        string reference = new FakeImage(registry, "a/b").Layer(("f", [1])).Publish().Reference();
+
+        (await Binary.RunAsync("pull", reference, "--store", scratch["s"], option, "10000d")).Expect(0);
+    }
+
     [Theory]
     [InlineData("120", 120)]
+    [InlineData("99999999999999999999", int.MaxValue)]
     [InlineData("Thu, 01 Jan 2026 00:02:00 GMT", 120)]
     [InlineData("Thursday, 01-Jan-26 00:02:00 GMT", 120)]
     [InlineData("Thu Jan  1 00:02:00 2026", 120)]

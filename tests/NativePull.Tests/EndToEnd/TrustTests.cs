@@ -132,8 +132,27 @@ public sealed class TrustTests : IDisposable
         BinaryResult result = await Binary.RunAsync(
             ["pull", $"{name}/a/b", "--store", directory["s"], "--resolve", $"{name}:127.0.0.1", "--retries", "1", .. isWanted ? ["--plain-http"] : Array.Empty<string>()]);
 
-        result.Expect(code);
+        Assert.Equal(!isWanted, result.Expect(code).Error.Contains("needs --plain-http", StringComparison.Ordinal));
         Assert.Equal(isWanted, registry.Requests.Count > 0);
+    }
+
+    /// <summary>What is missing of the files of certs.d; the other is there.</summary>
+    [Theory]
+    [InlineData("client.key", "its key ")]
+    [InlineData("client.cert", "its certificate ")]
+    public async Task Half_a_client_certificate_is_named(string missing, string said)
+    {
+        await using FakeRegistry registry = new FakeRegistry { Certificate = authority.Issue() }.Start();
+        (string certificate, string key) = authority.IssueClient("EC");
+        string place = $".config/containers/certs.d/{registry.Address}";
+        await PutAsync($"{place}/client.cert", certificate);
+        await PutAsync($"{place}/client.key", key);
+        File.Delete(directory[$"{place}/{missing}"]);
+
+        BinaryResult result = await Binary.RunAsync(new Dictionary<string, string> { ["HOME"] = directory.Path }, "pull", $"{registry.Address}/a/b", "--store", directory["s"]);
+
+        Assert.Contains($"{said}{directory[$"{place}/{missing}"]} is missing", result.Expect(9).Error, StringComparison.Ordinal);
+        Assert.Empty(registry.Requests);
     }
 
     public void Dispose()

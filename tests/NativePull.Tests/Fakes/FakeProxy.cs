@@ -22,6 +22,9 @@ internal sealed class FakeProxy : LoopbackServer
     /// <summary>"user:password" that it wants; null: it lets everyone through.</summary>
     internal string? User { get; init; }
 
+    /// <summary>The ways that it offers, in its order; it takes Basic alone.</summary>
+    internal string[] Offered { get; init; } = ["Basic realm=\"proxy\""];
+
     /// <summary>Instead of going there; null: it goes.</summary>
     internal int? Status { get; init; }
 
@@ -63,7 +66,7 @@ internal sealed class FakeProxy : LoopbackServer
         string wanted = "Proxy-Authorization: Basic " + Convert.ToBase64String(Encoding.UTF8.GetBytes(User ?? ""));
         if (User is not null && !head.Contains(wanted, StringComparison.OrdinalIgnoreCase))
         {
-            await AnswerAsync(stream, "407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"proxy\"");
+            await AnswerAsync(stream, "407 Proxy Authentication Required" + string.Concat(Offered.Select(way => $"\r\nProxy-Authenticate: {way}")));
             return;
         }
 
@@ -91,11 +94,24 @@ internal sealed class FakeProxy : LoopbackServer
         await RelayAsync(stream, other);
     }
 
-    // RFC 1928: no authentication, CONNECT, a name or an IPv4 address
+    // RFC 1928: CONNECT, a name or an address; a user and password (RFC 1929) where one is wanted
     private async Task SocksAsync(NetworkStream stream)
     {
         await ReadAsync(stream, (await ReadAsync(stream, 1))[0]);
-        await stream.WriteAsync(new byte[] { 5, 0 }, Stopping);
+        await stream.WriteAsync(new byte[] { 5, (byte)(User is null ? 0 : 2) }, Stopping);
+        if (User is not null)
+        {
+            string user = Encoding.UTF8.GetString(await ReadAsync(stream, (await ReadAsync(stream, 2))[1]));
+            string password = Encoding.UTF8.GetString(await ReadAsync(stream, (await ReadAsync(stream, 1))[0]));
+            bool isLetIn = $"{user}:{password}" == User;
+            await stream.WriteAsync(new byte[] { 1, (byte)(isLetIn ? 0 : 1) }, Stopping);
+            if (!isLetIn)
+            {
+                Note("SOCKS refused");
+                return;
+            }
+        }
+
         byte[] request = await ReadAsync(stream, 4);
         string host = request[3] == 3
             ? Encoding.ASCII.GetString(await ReadAsync(stream, (await ReadAsync(stream, 1))[0]))

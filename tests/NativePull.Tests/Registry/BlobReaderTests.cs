@@ -37,6 +37,8 @@ public sealed class BlobReaderTests
         ["206 without Content-Range"] = [new Fault { CutAfter = 60_000 }, new Fault { ContentRange = "" }],
         ["206 with nonsense"] = [new Fault { CutAfter = 60_000 }, new Fault { ContentRange = "bytes all" }],
         ["206 of an open total"] = [new Fault { CutAfter = 60_000 }, new Fault { ContentRange = "bytes 60000-199999/*" }],
+        ["206 of another length"] = [new Fault { CutAfter = 60_000 }, new Fault { ContentLength = Size }],
+        ["404 to a range"] = [new Fault { CutAfter = 60_000 }, new Fault { Status = 404 }],
         ["416"] = [new Fault { CutAfter = 60_000 }, new Fault { Status = 416 }],
         ["416, and then cut again"] = [new Fault { CutAfter = 60_000 }, new Fault { Status = 416 }, new Fault { CutAfter = 120_000 }],
     };
@@ -174,7 +176,6 @@ public sealed class BlobReaderTests
         ["sends more in chunks"] = [new Fault { ExtraBytes = 1, Chunked = true }],
         ["sends much more in chunks"] = [new Fault { ExtraBytes = 500_000, Chunked = true }],
         ["sends more of the rest in chunks"] = [new Fault { CutAfter = 50_000 }, new Fault { ExtraBytes = 1, Chunked = true }],
-        ["announces another rest"] = [new Fault { CutAfter = 50_000 }, new Fault { ContentLength = Size }],
     };
 
     [Theory]

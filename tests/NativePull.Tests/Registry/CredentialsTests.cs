@@ -25,6 +25,7 @@ public sealed class CredentialsTests : IDisposable
         { Entry("index.docker.io/v1/", "ann:secret"), "docker.io", "library/x", "ann:secret" },
         { Entry("docker.io", "ann:secret"), "docker.io", "library/x", "ann:secret" },
         { Entry("registry-1.docker.io", "ann:secret"), "docker.io", "library/x", "ann:secret" },
+        { Entry("docker.io", "ann:secret"), "registry-1.docker.io", "library/x", "ann:secret" }, // as a mirror's setting has it
         { Entry("docker.io/library", "ann:secret"), "docker.io", "library/x", "ann:secret" },
         { Entry("docker.io/library", "ann:secret"), "docker.io", "other/x", null },
         { Entry("ghcr.io/team", "ann:secret"), "ghcr.io", "team/app", "ann:secret" },
@@ -90,7 +91,7 @@ public sealed class CredentialsTests : IDisposable
     }
 
     [Theory]
-    [InlineData("")]
+    [InlineData("\n")]
     [InlineData("{")]
     [InlineData("null")]
     [InlineData("[]")]

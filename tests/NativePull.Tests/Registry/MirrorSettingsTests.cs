@@ -76,6 +76,9 @@ public sealed class MirrorSettingsTests : IDisposable
         { "[[registry]]\nprefix = \"r.example\"\nlocation = \"one\"\n[[registry]]\nprefix = \"r.example/a/b\"\nlocation = \"two/c\"", "r.example/a/b", "https://two/v2/c Tp two" },
         { "[[registry]]\nprefix = \"*.example\"\n[[registry.mirror]]\nlocation = \"m\"", "r.example/a", "https://m/v2/a mp m | https://r.example/v2/a Tp r.example" },
         { "[[registry]]\nprefix = \"*.example\"\nlocation = \"n/z\"", "r.example/a", "https://n/v2/z/a Tp n" },
+        { "[[registry]]\nprefix = \"*.example:5000\"\nlocation = \"n\"", "r.example:5000/a", "https://n/v2/a Tp n" },
+        { "[[registry]]\nprefix = \"*.example:5000\"\nlocation = \"n\"", "r.example/a", "https://r.example/v2/a Tp r.example" },
+        { "[[registry]]\nlocation = \"r.example/\"\n[[registry.mirror]]\nlocation = \"m/x/\"", "r.example/a", "https://m/v2/x/a mp m | https://r.example/v2/a Tp r.example" },
         { "[[registry]]\nlocation = \"r.example\"\ninsecure = true", "r.example/a", "https://r.example/v2/a Tp r.example insecure or http" },
         { "[[registry]]\nlocation = \"r.example\"\nmirror = [{location = \"m\", insecure = true}]", "r.example/a", "https://m/v2/a mp m insecure or http | https://r.example/v2/a Tp r.example" },
         { "[[registry]]\nlocation = \"r.example\"\n[[registry.mirror]]\nlocation = \"m\"\npull-from-mirror = \"all\"\n[[registry.mirror]]\nlocation = \"n\"\npull-from-mirror = \"tag-only\"", "r.example/a", "https://m/v2/a mTp m | https://n/v2/a mT n | https://r.example/v2/a Tp r.example" },
@@ -112,6 +115,11 @@ public sealed class MirrorSettingsTests : IDisposable
     [InlineData("[[registry]]\nlocation = \"r\"\n[[registry.mirror]]\ninsecure = true")]
     [InlineData("[[registry]]\nlocation = \"r\"\n[[registry.mirror]]\nlocation = \"m\"\npull-from-mirror = \"some\"")]
     [InlineData("unqualified-search-registries = [1]")]
+    [InlineData("[[registry]]\nlocation = \"https://r\"\nblocked = true")]
+    [InlineData("[[registry]]\nprefix = \"http://r\"\nlocation = \"r\"")]
+    [InlineData("[[registry]]\nlocation = \"r\"\n[[registry.mirror]]\nlocation = \"http://m\"")]
+    [InlineData("[[registry]]\nprefix = \"r/a:1\"\nlocation = \"r/a\"\nblocked = true")]
+    [InlineData("[[registry]]\nprefix = \"r:5000/a@sha256:0\"\nlocation = \"r/a\"")]
     public void Registries_conf_that_makes_no_sense_is_an_error_with_file_and_line(string toml)
     {
         PullException failure = Assert.Throws<PullException>(() => Load(toml));

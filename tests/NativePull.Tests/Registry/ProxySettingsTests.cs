@@ -26,6 +26,7 @@ public sealed class ProxySettingsTests
         { ".a.example:5000", "b.a.example", 5000, true },
         { "x, a.example ,y", "a.example", 443, true },
         { "x a.example;y", "y", 443, true },
+        { "x\na.example\r\ny", "a.example", 443, true },
         { ",,", "a.example", 443, false },
         { "192.0.2.7", "192.0.2.7", 443, true },
         { "192.0.2.7:80", "192.0.2.7", 443, false },
