@@ -13,8 +13,18 @@ internal sealed class DirectoryHandles(RootDirectory root) : IDisposable
 
     private readonly Queue<TouchedDirectory> open = new();
 
-    /// <summary>Its handle, good until the cache's many others were used.</summary>
+    // The last that were asked for: their handles may still be in use, a hard link's two at a time.
+    private readonly TouchedDirectory?[] lent = new TouchedDirectory?[4];
+    private int lends;
+
+    /// <summary>Its handle, good until four others were asked for.</summary>
     internal SafeFileHandle Open(TouchedDirectory directory)
+    {
+        lent[lends++ & (lent.Length - 1)] = directory;
+        return Reach(directory);
+    }
+
+    private SafeFileHandle Reach(TouchedDirectory directory)
     {
         directory.IsRecent = true;
         if (directory.Handle is { } handle)
@@ -37,7 +47,7 @@ internal sealed class DirectoryHandles(RootDirectory root) : IDisposable
                 middle = middle.Parent!;
             }
 
-            _ = Open(middle);
+            _ = Reach(middle);
             above = middle;
         }
 
@@ -54,17 +64,19 @@ internal sealed class DirectoryHandles(RootDirectory root) : IDisposable
             directory.Handle?.Dispose();
             directory.Handle = null;
         }
+
+        Array.Clear(lent);
     }
 
     public void Dispose() => Close();
 
-    /// <summary>Takes a handle over. Others are closed for it by the second-chance algorithm: what was used since the last look stays.</summary>
+    /// <summary>Takes a handle over. Others are closed for it by the second-chance algorithm: what was used since the last look stays, and what is lent.</summary>
     internal void Keep(TouchedDirectory directory, SafeFileHandle handle)
     {
         while (open.Count >= MaximumOpen)
         {
             TouchedDirectory oldest = open.Dequeue();
-            if (oldest.IsRecent)
+            if (oldest.IsRecent || Array.IndexOf(lent, oldest) >= 0)
             {
                 oldest.IsRecent = false;
                 open.Enqueue(oldest);
