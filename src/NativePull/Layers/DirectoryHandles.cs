@@ -1,12 +1,14 @@
 using Microsoft.Win32.SafeHandles;
+using NativePull.Native;
 
 namespace NativePull.Layers;
 
 /// <summary>The handles of a layer's directories: a few are open at a time, any other is opened again from the nearest open one above it.</summary>
 internal sealed class DirectoryHandles(RootDirectory root) : IDisposable
 {
-    // Entries come sorted by directory; more handles than this would only be held, not used.
-    private const int MaximumOpen = 48;
+    // Entries come sorted by directory; more handles than this would only be held, not used. Where a process may have few, half of them are shared by
+    // the layers that are applied at once, one a processor.
+    private static readonly int MaximumOpen = (int)Math.Clamp((Libc.MaximumDescriptors() / 2 / Environment.ProcessorCount) - 8, 8, 48);
 
     // Levels that are opened in one go.
     private const int LongWay = 16;

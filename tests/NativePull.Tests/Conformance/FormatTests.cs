@@ -1,4 +1,5 @@
 using NativePull.Oci;
+using NativePull.Tests.EndToEnd;
 using NativePull.Tests.Fakes;
 using NativePull.Tests.Layers;
 
@@ -241,6 +242,21 @@ public sealed class FormatTests
                 Assert.Equal($"{(from + 1) % directories}", await File.ReadAllTextAsync($"{root}/{from}/link", TestContext.Current.CancellationToken));
             }
         }
+    }
+
+    [Theory]
+    [InlineData("--rootfs")]
+    [InlineData("--layers")]
+    [InlineData("--tar")]
+    public async Task Eight_layers_of_many_directories_need_no_more_than_64_descriptors(string output)
+    {
+        using LayerRun run = new(Enumerable.Range(0, 8).Select(layer => LayoutLayer.Of(
+            Enumerable.Range(0, 100).Aggregate(new TarBuilder(), (tar, i) => tar.File($"{i}/d/{layer}", "x")).End().ToArray())));
+
+        BinaryResult result = await Binary.ProgramAsync(
+            "prlimit", "--nofile=64", Binary.File, "extract", $"oci:{run.Path}/layout", "-q", "--platform", "linux/amd64", "--ownership", "squash", output, run["x"]);
+
+        result.Expect(0);
     }
 
     [Fact]
