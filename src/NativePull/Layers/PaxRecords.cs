@@ -42,7 +42,7 @@ internal sealed class PaxRecords
 
     /// <summary>Of one member.</summary>
     /// <param name="name">What its other headers call it; for messages, until a record says better.</param>
-    /// <exception cref="PullException">Malformed, LimitPassed.</exception>
+    /// <exception cref="PullException">Malformed, LimitPassed, Unsupported.</exception>
     internal static PaxRecords OfMember(ReadOnlySpan<byte> content, byte[] name, TarLimits limits)
     {
         PaxRecords records = new(limits, read => $"pax header of {TarText.Show(read.Bytes("GNU.sparse.name") ?? read.Bytes("path") ?? name)}");
@@ -205,6 +205,11 @@ internal sealed class PaxRecords
         else if (key is "path" or "linkpath")
         {
             values[key] = value.Contains((byte)0) ? throw Bad($"a {key}", value, "no NUL in it") : value.ToArray();
+        }
+        else if (key == "SUN.holesdata")
+        {
+            // the holes are not in the content, so that passing the key over would give another file
+            throw new PullException(PullError.Unsupported, $"archive: {Subject}: {key} says that it is a sparse file of Solaris, which is not supported");
         }
         else if (key is "size" or "uid" or "gid" or "mtime")
         {

@@ -119,6 +119,9 @@ public sealed class RefusedArchiveTests
         ["a sparse format of the future"] = (
             new TarBuilder().Pax("GNU.sparse.major", "2").Pax("GNU.sparse.realsize", "3").File("f", "abc").End(), Refused, "f is a sparse file of format 2.0, which is not supported"),
 
+        ["a sparse file of Solaris"] = (
+            new TarBuilder().Pax("SUN.holesdata", " 0 3 9").File("f", "abc").End(), Refused, "pax header of f: SUN.holesdata says that it is a sparse file of Solaris, which is not supported"),
+
         // what the entries say of each other
         ["a hard link to nothing"] = (new TarBuilder().HardLink("h", "f").End(), Malformed, "a hard link to f, which is not there"),
         ["a link to nothing"] = (new TarBuilder().Symlink("l", "").End(), Malformed, "l is a link to nothing"),
