@@ -187,6 +187,29 @@ public sealed class BreakoutTests
     }
 
     [Theory]
+    [InlineData("--rootfs")]
+    [InlineData("--layers")]
+    public async Task What_lies_where_the_executable_makes_its_tree_leads_nowhere(string output)
+    {
+        using LayerRun run = new(LayoutLayer.Of(new TarBuilder().File("d/l/secret", "x").File("f", "x").File("p", "x").End().ToArray()));
+        using TemporaryDirectory work = new();
+        using World world = new(work);
+        string[] arguments = [output, run["x"], "--ownership", "squash"];
+        File.CreateSymbolicLink(run[".x.nativepull"], Path.Combine(world.Outside, "dir"));
+
+        (await run.RunAsync(arguments)).Expect(8);
+
+        File.Delete(run[".x.nativepull"]);
+        File.CreateSymbolicLink(Directory.CreateDirectory(run[".x.nativepull/d"]).FullName + "/l", world.Outside);
+        File.CreateSymbolicLink(run[".x.nativepull/f"], Path.Combine(world.Outside, "secret"));
+        Assert.Equal(0, World.MakeFifo(run[".x.nativepull/p"], 0x1B6));
+        (await run.RunAsync(arguments)).Expect(0);
+
+        world.AssertUntouched();
+        Assert.Equal(["layout", "x"], [.. Directory.GetFileSystemEntries(run.Path).Select(path => Path.GetFileName(path)).Order(StringComparer.Ordinal)]);
+    }
+
+    [Theory]
     [InlineData(true)]
     [InlineData(false)]
     public async Task A_mount_point_in_the_root_is_neither_entered_nor_emptied(bool openat2)
