@@ -1,12 +1,14 @@
 using Microsoft.Win32.SafeHandles;
+using NativePull.Native;
 
 namespace NativePull.Layers;
 
 /// <summary>The handles of a layer's directories: a few are open at a time, any other is opened again from the nearest open one above it.</summary>
 internal sealed class DirectoryHandles(RootDirectory root) : IDisposable
 {
-    // Entries come sorted by directory; more handles than this would only be held, not used.
-    private const int MaximumOpen = 48;
+    // Entries come sorted by directory; more handles than this would only be held, not used. Where a process may have few, half of them are shared by
+    // the layers that are applied at once, one a processor.
+    private static readonly int MaximumOpen = (int)Math.Clamp((Libc.MaximumDescriptors() / 2 / Environment.ProcessorCount) - 8, 8, 48);
 
     // Levels that are opened in one go.
     private const int LongWay = 16;
@@ -14,8 +16,18 @@ internal sealed class DirectoryHandles(RootDirectory root) : IDisposable
     private readonly Dictionary<int, OpenDirectory> open = [];
     private readonly Queue<OpenDirectory> order = new();
 
-    /// <summary>Its handle, good until the cache's many others were used.</summary>
+    // The last that were asked for, by number: their handles may still be in use, a hard link's two at a time.
+    private readonly int[] lent = [NameTable.None, NameTable.None, NameTable.None, NameTable.None];
+    private int lends;
+
+    /// <summary>Its handle, good until four others were asked for.</summary>
     internal SafeFileHandle Open(TouchedDirectory directory)
+    {
+        lent[lends++ & (lent.Length - 1)] = directory.Number;
+        return Reach(directory);
+    }
+
+    private SafeFileHandle Reach(TouchedDirectory directory)
     {
         if (Find(directory) is { } handle)
         {
@@ -38,7 +50,7 @@ internal sealed class DirectoryHandles(RootDirectory root) : IDisposable
                 middle = middle.Parent!;
             }
 
-            from = Open(middle);
+            from = Reach(middle);
             above = middle;
         }
 
@@ -57,17 +69,18 @@ internal sealed class DirectoryHandles(RootDirectory root) : IDisposable
 
         order.Clear();
         open.Clear();
+        Array.Fill(lent, NameTable.None);
     }
 
     public void Dispose() => Close();
 
-    /// <summary>Takes a handle over. Others are closed for it by the second-chance algorithm: what was used since the last look stays.</summary>
+    /// <summary>Takes a handle over. Others are closed for it by the second-chance algorithm: what was used since the last look stays, and what is lent.</summary>
     internal void Keep(TouchedDirectory directory, SafeFileHandle handle)
     {
         while (order.Count >= MaximumOpen)
         {
             OpenDirectory oldest = order.Dequeue();
-            if (oldest.IsRecent)
+            if (oldest.IsRecent || Array.IndexOf(lent, oldest.Number) >= 0)
             {
                 oldest.IsRecent = false;
                 order.Enqueue(oldest);

@@ -1,3 +1,5 @@
+using System.Buffers.Binary;
+using System.Globalization;
 using NativePull.IO;
 using NativePull.Native;
 
@@ -11,6 +13,9 @@ namespace NativePull.Layers;
 internal sealed class GZipStreamOfMembers(LookaheadStream input, string what) : ReadOnlyStream
 {
     private readonly GZipInflater inflater = new();
+
+    // the last bytes taken: where a sum differs, they are what it should be (RFC 1952, 2.3.1)
+    private readonly byte[] last = new byte[4];
     private bool ended;
     private bool between;
 
@@ -28,10 +33,11 @@ internal sealed class GZipStreamOfMembers(LookaheadStream input, string what) : 
 
             InflateState state = inflater.Inflate(next, buffer, out int taken, out int made);
             bool starved = next.Length == 0;
+            Remember(next[..taken]);
             input.Take(taken);
             if (state == InflateState.Broken || (state == InflateState.Going && taken == 0 && made == 0))
             {
-                throw Bad(starved ? "its gzip data ends inside a member" : "its gzip data is broken");
+                throw Bad(starved ? "its gzip data ends inside a member" : WhyBroken());
             }
 
             between = state == InflateState.MemberEnd;
@@ -82,6 +88,29 @@ internal sealed class GZipStreamOfMembers(LookaheadStream input, string what) : 
         }
 
         ended = true;
+    }
+
+    private void Remember(ReadOnlySpan<byte> taken)
+    {
+        int kept = Math.Max(0, last.Length - taken.Length);
+        last.AsSpan(last.Length - kept).CopyTo(last);
+        taken[Math.Max(0, taken.Length - last.Length)..].CopyTo(last.AsSpan(kept));
+    }
+
+    private string WhyBroken()
+    {
+        InflateFault fault = inflater.Fault();
+        uint expected = BinaryPrimitives.ReadUInt32LittleEndian(last);
+        return fault.Reason switch
+        {
+            "incorrect data check" => $"its gzip data has another CRC-32: expected {expected:x8}, got {fault.Sum:x8}",
+            // of the length its lowest 32 bits are stored
+            "incorrect length check" => string.Create(
+                CultureInfo.InvariantCulture, $"its gzip data has another length: expected {expected} bytes, got {fault.Length & uint.MaxValue}"),
+            "header crc mismatch" => "its gzip header has another CRC-16 than it says",
+            "" => "its gzip data is broken",
+            string reason => $"its gzip data is broken ({reason})",
+        };
     }
 
     private PullException Bad(string why) => new(PullError.Malformed, $"{what}: {why}");

@@ -220,9 +220,18 @@ internal static class LayerStream
             }
             catch (ZstdException broken)
             {
-                throw new PullException(PullError.Malformed, $"{what}: its zstd data is broken", broken);
+                throw new PullException(PullError.Malformed, $"{what}: its zstd data {Why(broken.Code)}", broken);
             }
         }
+
+        // which checksum it came to instead no public member of the library tells
+        private static string Why(ZSTD_ErrorCode code) => code switch
+        {
+            ZSTD_ErrorCode.ZSTD_error_checksum_wrong => "has another checksum than a frame says",
+            ZSTD_ErrorCode.ZSTD_error_prefix_unknown => "is followed by something else",
+            ZSTD_ErrorCode.ZSTD_error_dictionary_wrong => "wants a dictionary",
+            _ => "is broken",
+        };
 
         private static string Text(long number) => number.ToString(CultureInfo.InvariantCulture);
     }

@@ -17,12 +17,20 @@ internal sealed class PaxRecords
     // Bytes, with the namespace; XATTR_NAME_MAX of linux/limits.h.
     private const int LongestXattrName = 255;
 
+    // What is expected, in messages.
+    private const string Digits = "decimal digits, of a number of 63 bits";
+
     private readonly Dictionary<string, byte[]> values = [];
     private readonly Dictionary<string, TarXattr> xattrs = [];
     private readonly TarLimits limits;
+    private readonly Func<PaxRecords, string> subject;
     private long? pendingOffset;
 
-    internal PaxRecords(TarLimits limits) => this.limits = limits;
+    private PaxRecords(TarLimits limits, Func<PaxRecords, string> subject)
+    {
+        this.limits = limits;
+        this.subject = subject;
+    }
 
     /// <summary>Whether any record makes the member a sparse file (GNU.sparse.*).</summary>
     internal bool IsSparse { get; private set; }
@@ -32,35 +40,23 @@ internal sealed class PaxRecords
 
     internal IReadOnlyList<TarXattr> Xattrs => xattrs.Count == 0 ? [] : [.. xattrs.Values];
 
-    /// <exception cref="PullException">Malformed, LimitPassed.</exception>
-    internal static PaxRecords Parse(ReadOnlySpan<byte> content, TarLimits limits)
+    /// <summary>Of one member.</summary>
+    /// <param name="name">What its other headers call it; for messages, until a record says better.</param>
+    /// <exception cref="PullException">Malformed, LimitPassed, Unsupported.</exception>
+    internal static PaxRecords OfMember(ReadOnlySpan<byte> content, byte[] name, TarLimits limits)
     {
-        PaxRecords records = new(limits);
-        ReadOnlySpan<byte> rest = content;
-        while (rest.Length > 0 && rest[0] != 0)
-        {
-            int space = rest.IndexOf((byte)' ');
-            if (space <= 0 || !TryDigits(rest[..space], out long length) || length <= space + 1 || length > rest.Length || rest[(int)length - 1] != '\n')
-            {
-                throw Bad("the length of a record", rest);
-            }
+        PaxRecords records = new(limits, read => $"pax header of {TarText.Show(read.Bytes("GNU.sparse.name") ?? read.Bytes("path") ?? name)}");
+        records.Read(content);
+        return records;
+    }
 
-            ReadOnlySpan<byte> record = rest[(space + 1)..((int)length - 1)];
-            int equals = record.IndexOf((byte)'=');
-            if (equals <= 0)
-            {
-                throw Bad("a record without a key", record);
-            }
-
-            records.Add(Encoding.Latin1.GetString(record[..equals]), record[(equals + 1)..]);
-            rest = rest[(int)length..];
-        }
-
-        if (records.pendingOffset is not null)
-        {
-            throw new PullException(PullError.Malformed, "archive: pax header: sparse map ends after an offset");
-        }
-
+    /// <summary>Of all members after it.</summary>
+    /// <param name="where">It stands, for messages.</param>
+    /// <exception cref="PullException">Malformed, LimitPassed.</exception>
+    internal static PaxRecords OfAll(ReadOnlySpan<byte> content, string where, TarLimits limits)
+    {
+        PaxRecords records = new(limits, _ => $"global pax header {where}");
+        records.Read(content);
         return records;
     }
 
@@ -70,10 +66,10 @@ internal sealed class PaxRecords
     {
         if (later.IsSparse)
         {
-            throw new PullException(PullError.Malformed, "archive: pax header: a sparse map for all members");
+            throw new PullException(PullError.Malformed, $"archive: {later.Subject}: a sparse map for all members");
         }
 
-        PaxRecords both = new(limits);
+        PaxRecords both = new(limits, later.subject);
         both.Take(this);
         both.Take(later);
         return both;
@@ -87,7 +83,7 @@ internal sealed class PaxRecords
             return Xattrs;
         }
 
-        PaxRecords both = new(limits);
+        PaxRecords both = new(limits, subject);
         both.Take(global);
         both.Take(this);
         return both.Xattrs;
@@ -102,7 +98,7 @@ internal sealed class PaxRecords
     internal long? Number(string key, PaxRecords? global = null) =>
         Bytes(key, global) is not { } value ? null
         : TryDigits(value, out long number) ? number
-        : throw Bad(key, value);
+        : throw Bad(key, value, Digits);
 
     /// <summary>Seconds with a fraction, which may be negative: -0.5 is half a second before 1970.</summary>
     /// <exception cref="PullException">Malformed.</exception>
@@ -121,7 +117,7 @@ internal sealed class PaxRecords
         ReadOnlySpan<byte> fraction = point < 0 ? default : text[(point + 1)..];
         if (!TryDigits(whole, out long seconds) || seconds == long.MaxValue || fraction.ContainsAnyExceptInRange((byte)'0', (byte)'9'))
         {
-            throw Bad(key, value);
+            throw Bad(key, value, "seconds, a point and digits");
         }
 
         int nanoseconds = 0;
@@ -133,6 +129,49 @@ internal sealed class PaxRecords
         return !negative ? new TarTime(seconds, nanoseconds)
             : nanoseconds == 0 ? new TarTime(-seconds, 0)
             : new TarTime(-seconds - 1, 1_000_000_000 - nanoseconds);
+    }
+
+    private string Subject => subject(this);
+
+    private void Read(ReadOnlySpan<byte> rest)
+    {
+        while (rest.Length > 0 && rest[0] != 0)
+        {
+            ReadOnlySpan<byte> record = NextRecord(rest, out int length);
+            int equals = record.IndexOf((byte)'=');
+            if (equals <= 0)
+            {
+                throw Bad("a record", record, "a key, \"=\" and its value");
+            }
+
+            Add(Encoding.Latin1.GetString(record[..equals]), record[(equals + 1)..]);
+            rest = rest[length..];
+        }
+
+        if (pendingOffset is { } offset)
+        {
+            throw new PullException(PullError.Malformed, string.Create(CultureInfo.InvariantCulture, $"archive: {Subject}: sparse map ends after the offset {offset}, before its length"));
+        }
+    }
+
+    // Without its length, which counts itself, and its newline.
+    private ReadOnlySpan<byte> NextRecord(ReadOnlySpan<byte> rest, out int length)
+    {
+        int space = rest.IndexOf((byte)' ');
+        if (space <= 0 || !TryDigits(rest[..space], out long said))
+        {
+            throw Bad("the length of a record", space <= 0 ? rest : rest[..space], Digits);
+        }
+
+        if (said <= space + 1 || said > rest.Length)
+        {
+            throw new PullException(
+                PullError.Malformed,
+                string.Create(CultureInfo.InvariantCulture, $"archive: {Subject}: the length of a record is {said}, expected {space + 2} to the {rest.Length} that are left"));
+        }
+
+        length = (int)said;
+        return rest[length - 1] == '\n' ? rest[(space + 1)..(length - 1)] : throw Bad("the end of a record", rest[(length - 1)..length], "a newline");
     }
 
     private void Take(PaxRecords other)
@@ -165,7 +204,12 @@ internal sealed class PaxRecords
         }
         else if (key is "path" or "linkpath")
         {
-            values[key] = value.Contains((byte)0) ? throw Bad($"a {key} with a NUL", value) : value.ToArray();
+            values[key] = value.Contains((byte)0) ? throw Bad($"a {key}", value, "no NUL in it") : value.ToArray();
+        }
+        else if (key == "SUN.holesdata")
+        {
+            // the holes are not in the content, so that passing the key over would give another file
+            throw new PullException(PullError.Unsupported, $"archive: {Subject}: {key} says that it is a sparse file of Solaris, which is not supported");
         }
         else if (key is "size" or "uid" or "gid" or "mtime")
         {
@@ -180,7 +224,7 @@ internal sealed class PaxRecords
         string padded = Encoding.Latin1.GetString(value).PadRight((value.Length + 3) / 4 * 4, '=');
         if (!Convert.TryFromBase64String(padded, decoded, out int length))
         {
-            throw Bad(key, value);
+            throw Bad(key, value, "base64");
         }
 
         AddXattr(Unescape(key.AsSpan(LibarchiveXattr.Length)), decoded[..length]);
@@ -204,7 +248,7 @@ internal sealed class PaxRecords
     {
         if (name.Length == 0 || name.Contains('\0', StringComparison.Ordinal))
         {
-            throw Bad("the name of an extended attribute", Encoding.Latin1.GetBytes(name));
+            throw Bad("the name of an extended attribute", Encoding.Latin1.GetBytes(name), "some bytes without a NUL");
         }
 
         if (name.Length > LongestXattrName)
@@ -220,7 +264,7 @@ internal sealed class PaxRecords
         xattrs[name] = new TarXattr(Encoding.Latin1.GetBytes(name), value);
         if (xattrs.Count > limits.MaximumXattrs)
         {
-            throw new PullException(PullError.LimitPassed, $"archive: pax header: more than {limits.MaximumXattrs} extended attributes");
+            throw new PullException(PullError.LimitPassed, string.Create(CultureInfo.InvariantCulture, $"archive: {Subject}: more than {limits.MaximumXattrs} extended attributes"));
         }
     }
 
@@ -229,17 +273,17 @@ internal sealed class PaxRecords
         switch (key[Sparse.Length..])
         {
             case "name":
-                values[key] = value.Contains((byte)0) ? throw Bad($"a {key} with a NUL", value) : value.ToArray();
+                values[key] = value.Contains((byte)0) ? throw Bad($"a {key}", value, "no NUL in it") : value.ToArray();
                 break;
             case "major" or "minor" or "size" or "realsize":
                 values[key] = value.ToArray();
                 break;
             case "offset":
-                _ = pendingOffset is null && TryDigits(value, out long offset) ? pendingOffset = offset : throw Bad(key, value);
+                pendingOffset = pendingOffset is null ? Count(key, value) : throw Bad(key, value, "a length first, of the run before");
                 break;
             case "numbytes":
-                Map ??= new SparseMap(limits.MaximumSparseRuns);
-                Map.Add(pendingOffset ?? throw Bad($"{key} without an offset", value), TryDigits(value, out long length) ? length : throw Bad(key, value));
+                Map ??= NewMap();
+                Map.Add(pendingOffset ?? throw Bad(key, value, "an offset before it"), Count(key, value));
                 pendingOffset = null;
                 break;
             case "map":
@@ -248,16 +292,20 @@ internal sealed class PaxRecords
         }
     }
 
+    private SparseMap NewMap() => new(limits.MaximumSparseRuns, $"in the {Subject}");
+
+    private long Count(string key, ReadOnlySpan<byte> value) => TryDigits(value, out long number) ? number : throw Bad(key, value, Digits);
+
     // "offset,length,offset,length,…"
     private void AddMap(string key, ReadOnlySpan<byte> value)
     {
-        Map = new SparseMap(limits.MaximumSparseRuns);
+        Map = NewMap();
         ReadOnlySpan<byte> rest = value;
         while (rest.Length > 0)
         {
             if (!TryNext(ref rest, out long offset) || !TryNext(ref rest, out long length))
             {
-                throw Bad(key, value);
+                throw Bad(key, value, "an even number of numbers between commas");
             }
 
             Map.Add(offset, length);
@@ -282,9 +330,9 @@ internal sealed class PaxRecords
             && used == digits.Length;
     }
 
-    private static PullException Passed(string what, int bytes, int limit) =>
-        new(PullError.LimitPassed, string.Create(CultureInfo.InvariantCulture, $"archive: pax header: {what} has {bytes} bytes, more than {limit}"));
+    private PullException Passed(string what, int bytes, int limit) =>
+        new(PullError.LimitPassed, string.Create(CultureInfo.InvariantCulture, $"archive: {Subject}: {what} has {bytes} bytes, more than {limit}"));
 
-    private static PullException Bad(string what, ReadOnlySpan<byte> value) =>
-        new(PullError.Malformed, $"archive: pax header: {what} is \"{TarText.Show(value)}\"");
+    private PullException Bad(string what, ReadOnlySpan<byte> value, string expected) =>
+        new(PullError.Malformed, $"archive: {Subject}: {what} is \"{TarText.Show(value)}\", expected {expected}");
 }

@@ -6,7 +6,8 @@ namespace NativePull.Layers;
 /// Where the data of a sparse file belongs: runs in ascending order that do not overlap and do not pass the file's size. Everything between
 /// them is hole. (GNU tar manual, "Storing Sparse Files".)
 /// </summary>
-internal sealed class SparseMap(int limit)
+/// <param name="what">It belongs to, for messages: "of a file".</param>
+internal sealed class SparseMap(int limit, string what)
 {
     private readonly List<(long Offset, long Length)> runs = [];
     private long end;
@@ -25,7 +26,7 @@ internal sealed class SparseMap(int limit)
         {
             throw new PullException(
                 PullError.Malformed,
-                $"archive: sparse map: {Text(length)} bytes at {Text(offset)} after a run that ends at {Text(end)}");
+                $"archive: sparse map {what}: {Text(length)} bytes at {Text(offset)} after a run that ends at {Text(end)}");
         }
 
         end = offset + length;
@@ -38,7 +39,7 @@ internal sealed class SparseMap(int limit)
 
         if (runs.Count == limit)
         {
-            throw new PullException(PullError.LimitPassed, $"archive: sparse map: more than {Text(limit)} runs");
+            throw new PullException(PullError.LimitPassed, $"archive: sparse map {what}: more than {Text(limit)} runs");
         }
 
         runs.Add((offset, length));

@@ -1,7 +1,7 @@
 namespace NativePull.Layers;
 
 /// <summary>Reads the map of a sparse file of format 1.0 block by block: a count, then that many offsets and lengths, each a decimal number and a newline.</summary>
-internal sealed class SparseMapText(int limit)
+internal sealed class SparseMapText(int limit, string what)
 {
     // digits of the largest number
     private const int Longest = 19;
@@ -11,7 +11,7 @@ internal sealed class SparseMapText(int limit)
     private long? left;
     private long? offset;
 
-    internal SparseMap Map { get; } = new(limit);
+    internal SparseMap Map { get; } = new(limit, what);
 
     /// <summary>Takes one block; false when the map is whole, and the rest of the block is padding.</summary>
     /// <exception cref="PullException">Malformed, LimitPassed.</exception>
@@ -64,5 +64,5 @@ internal sealed class SparseMapText(int limit)
         }
     }
 
-    private PullException Bad() => new(PullError.Malformed, $"archive: sparse map: \"{TarText.Show(digits.AsSpan(0, length))}\" is no number");
+    private PullException Bad() => new(PullError.Malformed, $"archive: sparse map {what}: \"{TarText.Show(digits.AsSpan(0, length))}\" is no number, expected at most 19 decimal digits and a newline");
 }

@@ -65,25 +65,25 @@ internal readonly ref struct TarHeader(ReadOnlySpan<byte> block)
 
     /// <summary>The runs of GNU's sparse file that stand in its header; true where blocks with more follow.</summary>
     /// <exception cref="PullException">Malformed, LimitPassed.</exception>
-    internal bool AddSparseRuns(SparseMap map)
+    internal bool AddSparseRuns(SparseMap map, ReadOnlySpan<byte> name)
     {
-        AddRuns(block.Slice(386, 4 * 24), map);
+        AddRuns(block.Slice(386, 4 * 24), map, name);
         return block[482] != 0;
     }
 
     /// <summary>The runs in a block after such a header; true where one more follows.</summary>
     /// <exception cref="PullException">Malformed, LimitPassed.</exception>
-    internal static bool AddExtendedRuns(ReadOnlySpan<byte> extension, SparseMap map)
+    internal static bool AddExtendedRuns(ReadOnlySpan<byte> extension, SparseMap map, ReadOnlySpan<byte> name)
     {
-        AddRuns(extension[..(21 * 24)], map);
+        AddRuns(extension[..(21 * 24)], map, name);
         return extension[21 * 24] != 0;
     }
 
-    private static void AddRuns(ReadOnlySpan<byte> runs, SparseMap map)
+    private static void AddRuns(ReadOnlySpan<byte> runs, SparseMap map, ReadOnlySpan<byte> name)
     {
         for (; runs.Length > 0 && runs[0] != 0; runs = runs[24..])
         {
-            map.Add(Number(runs[..12], "sparse map: offset"), Number(runs[12..24], "sparse map: length"));
+            map.Add(Number(runs[..12], name, "sparse map: offset"), Number(runs[12..24], name, "sparse map: length"));
         }
     }
 
@@ -116,19 +116,15 @@ internal readonly ref struct TarHeader(ReadOnlySpan<byte> block)
         long length = Number(start, 12, what);
         return length >= 0
             ? length
-            : throw new PullException(PullError.Malformed, $"archive: {TarText.Show(Name)}: {what} field is {length.ToString(CultureInfo.InvariantCulture)}");
+            : throw new PullException(PullError.Malformed, $"archive: {TarText.Show(Name)}: {what} field is {length.ToString(CultureInfo.InvariantCulture)}, expected 0 or more");
     }
 
-    private long Number(int start, int length, string what) => TryNumber(block.Slice(start, length), out long value)
-        ? value
-        : throw NoNumber(block.Slice(start, length), $"{TarText.Show(Name)}: {what}");
+    private long Number(int start, int length, string what) => Number(block.Slice(start, length), Name, what);
 
-    private static long Number(ReadOnlySpan<byte> field, string what) => TryNumber(field, out long value)
+    private static long Number(ReadOnlySpan<byte> field, ReadOnlySpan<byte> name, string what) => TryNumber(field, out long value)
         ? value
-        : throw NoNumber(field, what);
-
-    private static PullException NoNumber(ReadOnlySpan<byte> field, string what) =>
-        new(PullError.Malformed, $"archive: {what} field is \"{TarText.Show(field)}\", expected octal digits or a number of 63 bits");
+        : throw new PullException(
+            PullError.Malformed, $"archive: {TarText.Show(name)}: {what} field is \"{TarText.Show(field)}\", expected octal digits or a number of 63 bits");
 
     // Octal digits between spaces and NULs, or GNU's big-endian two's complement, marked by the first bit.
     private static bool TryNumber(ReadOnlySpan<byte> field, out long value)

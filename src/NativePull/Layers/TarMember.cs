@@ -20,13 +20,14 @@ internal sealed class TarMember
     private readonly uint deviceMinor;
     private readonly TarTime modified;
 
+    /// <param name="name">What pax records have not replaced: GNU's long name or the header's.</param>
     /// <exception cref="PullException">Malformed, LimitPassed, Unsupported.</exception>
-    internal TarMember(TarHeader header, PaxRecords local, PaxRecords global, byte[]? longName, byte[]? longLink, TarLimits limits)
+    internal TarMember(TarHeader header, PaxRecords local, PaxRecords global, byte[] name, byte[]? longLink, TarLimits limits)
     {
         this.local = local;
         this.global = global;
         this.limits = limits;
-        Name = local.Bytes("GNU.sparse.name") ?? local.Bytes("path", global) ?? longName ?? header.FullName;
+        Name = local.Bytes("GNU.sparse.name") ?? local.Bytes("path", global) ?? name;
         CheckName(Name);
         kind = KindOf(header.TypeFlag, Name);
         linkName = kind is TarEntryKind.HardLink or TarEntryKind.Symlink
@@ -63,7 +64,7 @@ internal sealed class TarMember
     internal long? RealSize => local.Number("GNU.sparse.realsize") ?? local.Number("GNU.sparse.size");
 
     /// <summary>Of formats 0.0 and 0.1; a file that is all hole may have none.</summary>
-    internal SparseMap Map => local.Map ?? new SparseMap(limits.MaximumSparseRuns);
+    internal SparseMap Map => local.Map ?? new SparseMap(limits.MaximumSparseRuns, $"of {TarText.Show(Name)}");
 
     /// <summary>Format 1.0: the map stands before the data.</summary>
     /// <exception cref="PullException">Unsupported: a format after 1.0.</exception>
@@ -175,11 +176,11 @@ internal sealed class TarMember
     // Owner numbers end before 2^32 - 1, which means "leave it" to chown(2).
     private uint Id(long number) => number is >= 0 and < uint.MaxValue
         ? (uint)number
-        : throw new PullException(PullError.Malformed, $"archive: {TarText.Show(Name)} has owner {Text(number)}");
+        : throw new PullException(PullError.Malformed, $"archive: {TarText.Show(Name)} has owner {Text(number)}, expected 0 to {Text(uint.MaxValue - 1)}");
 
     private uint DeviceNumber(long number) => number is >= 0 and <= uint.MaxValue
         ? (uint)number
-        : throw new PullException(PullError.Malformed, $"archive: {TarText.Show(Name)} has device number {Text(number)}");
+        : throw new PullException(PullError.Malformed, $"archive: {TarText.Show(Name)} has device number {Text(number)}, expected 0 to {Text(uint.MaxValue)}");
 
     private static string Text(long number) => number.ToString(CultureInfo.InvariantCulture);
 }

@@ -10,8 +10,9 @@ internal sealed class TarReader(Stream tar, TarLimits limits)
 {
     private readonly byte[] block = new byte[TarHeader.BlockSize];
     private byte[]? before;
-    private PaxRecords global = new(limits);
+    private PaxRecords global = PaxRecords.OfAll([], "", limits);
     private TarEntry? current;
+    private byte[]? name;
     private SparseMap? map;
     private int run;
     private long runDone;
@@ -29,7 +30,7 @@ internal sealed class TarReader(Stream tar, TarLimits limits)
     internal bool MoveNext()
     {
         FinishCurrent();
-        PaxRecords? local = null;
+        byte[]? records = null;
         byte[]? longName = null;
         byte[]? longLink = null;
 
@@ -40,10 +41,10 @@ internal sealed class TarReader(Stream tar, TarLimits limits)
             {
                 // 'X' is what Sun called it before POSIX did
                 case (byte)'x' or (byte)'X':
-                    local = PaxRecords.Parse(ReadMetadata(header.Size, limits.MaximumPax, "pax header"), limits);
+                    records = ReadMetadata(header.Size, limits.MaximumPax, "pax header");
                     break;
                 case (byte)'g':
-                    global = global.With(PaxRecords.Parse(ReadMetadata(header.Size, limits.MaximumPax, "global pax header"), limits));
+                    global = global.With(PaxRecords.OfAll(ReadMetadata(header.Size, limits.MaximumPax, "global pax header"), Where, limits));
                     break;
                 case (byte)'L':
                     longName = UpToNul(ReadMetadata(header.Size, limits.MaximumName + 1, "long name"));
@@ -56,17 +57,19 @@ internal sealed class TarReader(Stream tar, TarLimits limits)
                     long label = header.Size;
                     Skip(label);
                     SkipPadding(PaddingOf(label));
-                    (local, longName, longLink) = (null, null, null);
+                    (records, longName, longLink) = (null, null, null);
                     break;
                 default:
-                    Begin(header, new TarMember(header, local ?? new PaxRecords(limits), global, longName, longLink, limits));
+                    // only now, so that what is wrong in it can be said of a name
+                    byte[] known = longName ?? header.FullName;
+                    Begin(header, new TarMember(header, PaxRecords.OfMember(records, known, limits), global, known, longLink, limits));
                     return true;
             }
         }
 
-        if (local is not null || longName is not null || longLink is not null)
+        if (records is not null || longName is not null || longLink is not null)
         {
-            throw new PullException(PullError.Malformed, "archive: ends after an extended header, before its member");
+            throw new PullException(PullError.Malformed, $"archive: ends after the extended header {Where}, before its member");
         }
 
         return false;
@@ -113,6 +116,7 @@ internal sealed class TarReader(Stream tar, TarLimits limits)
 
     private void Begin(TarHeader header, TarMember member)
     {
+        name = member.Name;
         long stored = member.StoredSize;
         padding = PaddingOf(stored);
         map = null;
@@ -130,12 +134,12 @@ internal sealed class TarReader(Stream tar, TarLimits limits)
         if (member.IsOldSparse)
         {
             size = header.RealSize;
-            map = ReadOldMap(header);
+            map = ReadOldMap(header, member.Name);
         }
         else if (member.IsSparse)
         {
             size = member.RealSize ?? throw new PullException(PullError.Malformed, $"archive: sparse file {TarText.Show(member.Name)} has no size");
-            map = member.HasMapInContent ? ReadMapInContent(ref stored) : member.Map;
+            map = member.HasMapInContent ? ReadMapInContent(ref stored, $"of {TarText.Show(member.Name)}") : member.Map;
         }
 
         map?.Check(size, stored, member.Name);
@@ -166,8 +170,9 @@ internal sealed class TarReader(Stream tar, TarLimits limits)
         }
 
         doubtful = 0;
-        before = current?.Name ?? before;
+        before = name ?? before;
         current = null;
+        name = null;
         SkipPadding(padding);
         padding = 0;
     }
@@ -217,27 +222,28 @@ internal sealed class TarReader(Stream tar, TarLimits limits)
     }
 
     // GNU's 'S': four runs in the header, 21 in each block that follows while the one before says so.
-    private SparseMap ReadOldMap(TarHeader header)
+    private SparseMap ReadOldMap(TarHeader header, byte[] of)
     {
-        SparseMap runs = new(limits.MaximumSparseRuns);
-        bool more = header.AddSparseRuns(runs);
+        SparseMap runs = new(limits.MaximumSparseRuns, $"of {TarText.Show(of)}");
+        bool more = header.AddSparseRuns(runs, of);
         while (more)
         {
-            more = ReadBlock() ? TarHeader.AddExtendedRuns(block, runs) : throw Truncated(TarHeader.BlockSize);
+            more = ReadBlock() ? TarHeader.AddExtendedRuns(block, runs, of) : throw Truncated(TarHeader.BlockSize);
         }
 
         return runs;
     }
 
     // GNU's 1.0: the number of runs, then offsets and lengths, a decimal number a line, padded to a block, all of it counted in the member's size.
-    private SparseMap ReadMapInContent(ref long stored)
+    private SparseMap ReadMapInContent(ref long stored, string what)
     {
-        SparseMapText text = new(limits.MaximumSparseRuns);
+        long size = stored;
+        SparseMapText text = new(limits.MaximumSparseRuns, what);
         do
         {
             if (stored < TarHeader.BlockSize)
             {
-                throw new PullException(PullError.Malformed, "archive: sparse map is longer than its member");
+                throw new PullException(PullError.Malformed, $"archive: sparse map {what} is longer than the {size.ToString(CultureInfo.InvariantCulture)} bytes of its member");
             }
 
             if (!ReadBlock())
@@ -264,7 +270,7 @@ internal sealed class TarReader(Stream tar, TarLimits limits)
         {
             throw new PullException(
                 PullError.LimitPassed,
-                $"archive: a {what} has {size.ToString(CultureInfo.InvariantCulture)} bytes, more than {limit.ToString(CultureInfo.InvariantCulture)}");
+                $"archive: the {what} {Where} has {size.ToString(CultureInfo.InvariantCulture)} bytes, more than {limit.ToString(CultureInfo.InvariantCulture)}");
         }
 
         byte[] content = new byte[size];
@@ -302,5 +308,5 @@ internal sealed class TarReader(Stream tar, TarLimits limits)
 
     private PullException Truncated(long missing) => new(
         PullError.Malformed,
-        $"archive: ends inside {(current is null ? $"the member {Where}" : TarText.Show(current.Name))}, at least {missing.ToString(CultureInfo.InvariantCulture)} bytes early");
+        $"archive: ends inside {(name is null ? $"the member {Where}" : TarText.Show(name))}, at least {missing.ToString(CultureInfo.InvariantCulture)} bytes early");
 }

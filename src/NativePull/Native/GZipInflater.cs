@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using System.Text;
 
 namespace NativePull.Native;
 
@@ -11,9 +12,15 @@ internal enum InflateState
     /// <summary>The member is whole: its CRC-32, its length and a header's CRC-16 were compared.</summary>
     MemberEnd,
 
-    /// <summary>Not deflate, or a sum differs.</summary>
+    /// <summary>Not deflate, or a sum differs: <see cref="GZipInflater.Fault"/> tells.</summary>
     Broken,
 }
+
+/// <summary>What an inflater says of a broken member.</summary>
+/// <param name="Reason">In zlib's words.</param>
+/// <param name="Sum">CRC-32 of what the member gave.</param>
+/// <param name="Length">Bytes of it.</param>
+internal readonly record struct InflateFault(string Reason, uint Sum, ulong Length);
 
 /// <summary>
 /// One gzip member at a time through the runtime's own zlib-ng, which GZipStream uses too. GZipStream itself cannot be used: it takes a blob cut
@@ -58,6 +65,14 @@ internal sealed unsafe partial class GZipInflater : IDisposable
         }
     }
 
+    /// <summary>Why the last call gave <see cref="InflateState.Broken"/>.</summary>
+    internal InflateFault Fault()
+    {
+        ObjectDisposedException.ThrowIf(stream is null, this);
+        string reason = stream->Message is null ? "" : Encoding.ASCII.GetString(MemoryMarshal.CreateReadOnlySpanFromNullTerminated(stream->Message));
+        return new InflateFault(reason, (uint)stream->State->Adler, stream->State->TotalOut);
+    }
+
     /// <summary>Makes ready for another member.</summary>
     internal void Reset()
     {
@@ -98,9 +113,28 @@ internal sealed unsafe partial class GZipInflater : IDisposable
         internal byte* NextIn;
         internal byte* NextOut;
         internal byte* Message;
-        internal void* State;
+        internal ZLibStream* State;
         internal uint AvailableIn;
         internal uint AvailableOut;
+    }
+
+    // z_stream of zlib.h, which is what the runtime's own stands for; C's long is the machine's word
+    [StructLayout(LayoutKind.Sequential)]
+    private struct ZLibStream
+    {
+        internal byte* NextIn;
+        internal uint AvailableIn;
+        internal nuint TotalIn;
+        internal byte* NextOut;
+        internal uint AvailableOut;
+        internal nuint TotalOut;
+        internal byte* Message;
+        internal void* State;
+        internal void* Allocate;
+        internal void* Free;
+        internal void* Opaque;
+        internal int DataType;
+        internal nuint Adler;
     }
 
     [LibraryImport("libSystem.IO.Compression.Native")]

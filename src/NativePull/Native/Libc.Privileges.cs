@@ -21,6 +21,14 @@ internal static unsafe partial class Libc
     /// <summary>Whether trusted.* attributes may be set: CAP_SYS_ADMIN in the initial user namespace (xattr(7)). Removing an absent one changes nothing and is refused alike.</summary>
     internal static bool TryTrustedXattr() => Try(file => RemoveXattr(file, "trusted.overlay.absent\0"u8) != Errno.PermissionDenied, EffectiveUser == 0);
 
+    /// <summary>How many descriptors this process may have open (RLIMIT_NOFILE, getrlimit(2)); the runtime has made the soft limit the hard one.</summary>
+    internal static long MaximumDescriptors()
+    {
+        const int openFiles = 7; // RLIMIT_NOFILE
+        ulong* limit = stackalloc ulong[2];
+        return getrlimit(openFiles, limit) == 0 ? (long)Math.Min(limit[0], int.MaxValue) : int.MaxValue;
+    }
+
     /// <summary>capget(2): whether CAP_MKNOD is in effect. It counts in the initial user namespace alone.</summary>
     internal static bool HasMakeNode()
     {
@@ -62,6 +70,9 @@ internal static unsafe partial class Libc
             return Result(lsetxattr(bytes, xattrBytes, valueBytes, value.Length, 0));
         }
     }
+
+    [LibraryImport("libc")]
+    private static partial int getrlimit(int resource, ulong* limit);
 
     [LibraryImport("libc")]
     private static partial uint getegid();

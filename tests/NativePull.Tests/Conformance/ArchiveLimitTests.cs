@@ -37,7 +37,7 @@ public sealed class ArchiveLimitTests
             new TarBuilder().Directory(Name(LongestName)).End(), new TarBuilder().Directory(Name(LongestName + 1)).End(), "is a name of 65537 bytes, more than 65536", "--limit", "name=65537"),
         ["a name of GNU's"] = new(
             new TarBuilder().LongName(Name(LongestName)).File("f").End(), new TarBuilder().LongName(Name(LongestName + 1)).File("f").End(),
-            "a long name has 65538 bytes, more than 65537", "--limit", "name=65537"),
+            "the long name at the beginning has 65538 bytes, more than 65537", "--limit", "name=65537"),
         ["a hard link's target in pax"] = new(
             new TarBuilder().File(Name(LongestName)).HardLink("h", Name(LongestName)).End(),
             new TarBuilder().LongName(Name(LongestName - 1)).File("f").HardLink("h", $"./{Text(LongestName - 1)}").End(),
@@ -45,7 +45,7 @@ public sealed class ArchiveLimitTests
         ["a hard link's target of GNU's"] = new(
             new TarBuilder().File(Name(LongestName)).LongLink(Name(LongestName)).HardLink("h", "x").End(),
             new TarBuilder().LongName(Name(LongestName - 1)).File("f").LongLink($"./{Text(LongestName - 1)}").HardLink("h", "x").End(),
-            "a long link name has 65538 bytes, more than 65537", "--limit", "name=65537"),
+            $"the long link name after {Text(200)}… has 65538 bytes, more than 65537", "--limit", "name=65537"),
         ["a component"] = new(
             new TarBuilder().File(new string('n', 255)).End(), new TarBuilder().File(new string('n', 256)).End(), "has a name of 256 bytes, more than the 255 that Linux takes"),
         ["a component on the way"] = new(
@@ -61,28 +61,28 @@ public sealed class ArchiveLimitTests
         ["a pax header"] = new(
             new TarBuilder().RawPax(TarBuilder.Record("comment", new byte[LargestPax - 17])).File("f").End(),
             new TarBuilder().RawPax(TarBuilder.Record("comment", new byte[LargestPax - 16])).File("f").End(),
-            "a pax header has 1048577 bytes, more than 1048576", "--limit", "pax=1048577"),
+            "the pax header at the beginning has 1048577 bytes, more than 1048576", "--limit", "pax=1048577"),
         ["a global pax header"] = new(
             new TarBuilder().RawPax(TarBuilder.Record("comment", new byte[LargestPax - 17]), 'g').File("f").End(),
             new TarBuilder().RawPax(TarBuilder.Record("comment", new byte[LargestPax - 16]), 'g').File("f").End(),
-            "a global pax header has 1048577 bytes, more than 1048576", "--limit", "pax=2MiB"),
+            "the global pax header at the beginning has 1048577 bytes, more than 1048576", "--limit", "pax=2MiB"),
         // not every file system holds so many or so large ones, and Linux none larger
-        ["attributes"] = new(Xattrs(256), Xattrs(257), "more than 256 extended attributes", ["--xattrs", "try"], ["--xattrs", "try", "--limit", "xattrs=257"]),
+        ["attributes"] = new(Xattrs(256), Xattrs(257), "pax header of f: more than 256 extended attributes", ["--xattrs", "try"], ["--xattrs", "try", "--limit", "xattrs=257"]),
         ["an attribute"] = new(
             new TarBuilder().Xattr("user.a", new byte[65536]).File("f").End(), new TarBuilder().Xattr("user.a", new byte[65537]).File("f").End(),
-            "the attribute user.a has 65537 bytes, more than 65536", ["--xattrs", "try"], ["--xattrs", "try", "--limit", "xattr=65537"]),
+            "pax header of f: the attribute user.a has 65537 bytes, more than 65536", ["--xattrs", "try"], ["--xattrs", "try", "--limit", "xattr=65537"]),
         ["an attribute of libarchive's"] = new(
             new TarBuilder().Pax("LIBARCHIVE.xattr.user.a", Convert.ToBase64String(new byte[65536])).File("f").End(),
             new TarBuilder().Pax("LIBARCHIVE.xattr.user.a", Convert.ToBase64String(new byte[65537])).File("f").End(),
-            "the attribute user.a has 65537 bytes, more than 65536", ["--xattrs", "try"], ["--xattrs", "try", "--limit", "xattr=65537"]),
+            "pax header of f: the attribute user.a has 65537 bytes, more than 65536", ["--xattrs", "try"], ["--xattrs", "try", "--limit", "xattr=65537"]),
         ["an attribute's name"] = new(
             new TarBuilder().Xattr("user." + new string('a', 250), "v").File("f").End(), new TarBuilder().Xattr("user." + new string('a', 251), "v").File("f").End(),
-            "has 256 bytes, more than 255", ["--xattrs", "try"], []),
+            $"pax header of f: the name of an extended attribute, user.{new string('a', 195)}…, has 256 bytes, more than 255", ["--xattrs", "try"], []),
         ["attributes of one member together"] = new(
             Global(17).Xattr("user.a", new byte[1_000]).File("f").End(), Global(17).Xattr("user.a", new byte[30_000]).File("f").End(),
             "f has extended attributes of 1050115 bytes, more than 1048576", ["--xattrs", "drop"], ["--xattrs", "drop", "--limit", "pax=1050115"]),
         ["runs of a sparse file"] = new(
-            Sparse(100), Sparse(101), "sparse map: more than 100 runs", ["--limit", "runs=100"], ["--limit", "runs=101"]),
+            Sparse(100), Sparse(101), "sparse map in the pax header of dir/sparse: more than 100 runs", ["--limit", "runs=100"], ["--limit", "runs=101"]),
     };
 
     public static TheoryData<string> Names => [.. Rows.Keys];

@@ -63,10 +63,10 @@ public sealed class BombTests
     }
 
     [Theory]
-    [InlineData('x', "a pax header", 1_048_576)]
-    [InlineData('g', "a global pax header", 1_048_576)]
-    [InlineData('L', "a long name", 65_537)]
-    [InlineData('K', "a long link name", 65_537)]
+    [InlineData('x', "the pax header", 1_048_576)]
+    [InlineData('g', "the global pax header", 1_048_576)]
+    [InlineData('L', "the long name", 65_537)]
+    [InlineData('K', "the long link name", 65_537)]
     public async Task A_header_of_a_gigabyte_is_refused_before_it_is_read(char type, string what, int limit)
     {
         byte[] blob = Packed(1, new TarBuilder().Member("h", type, fields => fields.Size(1 << 30), "999999999 path=").ToArray(), new byte[16 << 20]);
@@ -76,7 +76,7 @@ public sealed class BombTests
         {
             BinaryResult refused = await run.MeasureAsync(output, run["x"]);
 
-            run.AssertRefused(refused, 7, [$"layer {Digest.Of(blob)}: archive: {what} has 1073741824 bytes, more than {limit}"]);
+            run.AssertRefused(refused, 7, [$"layer {Digest.Of(blob)}: archive: {what} at the beginning has 1073741824 bytes, more than {limit}"]);
             Assert.InRange(Binary.PeakOf(refused), 1, Peak);
         }
     }
@@ -105,7 +105,7 @@ public sealed class BombTests
         ["hard links to nothing, as an archive"] = (() => Packed(1, Entries(2_000, (tar, i) => tar.HardLink($"l{i}", Far(64_000, i)))), ["--tar", "x"], 6, "which is not there", Peak),
         ["headers of nothing"] = (() => Packed(20, Entries(5_000, (tar, _) => tar.Global("comment", "again").RawPax(TarBuilder.Record("path", "a")).LongName("b")), new TarBuilder().File("f").End().ToArray()), ["--rootfs", "x"], 0, "", Peak),
         ["labels"] = (() => Packed(40, Entries(5_000, (tar, _) => tar.Member("label", 'V'))), ["--rootfs", "x"], 0, "", Peak),
-        ["a map of runs without an end"] = (() => Packed(1, SparseMap()), ["--rootfs", "x"], 7, "sparse map: more than 1048576 runs", PeakOfHeld),
+        ["a map of runs without an end"] = (() => Packed(1, SparseMap()), ["--rootfs", "x"], 7, "sparse map of f: more than 1048576 runs", PeakOfHeld),
     };
 
     public static TheoryData<string> Names => [.. Rows.Keys];

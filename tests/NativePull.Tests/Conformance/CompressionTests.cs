@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using NativePull.Oci;
 using NativePull.Tests.EndToEnd;
 using NativePull.Tests.Fakes;
@@ -192,29 +193,36 @@ public sealed class CompressionTests
             ["gzip cut in its data"] = (gzip[..^1000], "its gzip data ends inside a member"),
             ["gzip cut in its sums"] = (gzip[..^1], "its gzip data ends inside a member"),
             ["gzip without its last member"] = (TarBuilder.GZip(Tar[..700]), "diff ID: expected"),
-            ["gzip with a wrong CRC"] = (With(gzip, ^8), "its gzip data is broken"),
-            ["gzip with a wrong length"] = (With(gzip, ^1), "its gzip data is broken"),
-            ["gzip with a wrong sum in its first member"] = ([.. With(TarBuilder.GZip(Tar[..700]), ^8), .. TarBuilder.GZip(Tar[700..])], "its gzip data is broken"),
-            ["gzip with a wrong header checksum"] = (With(LayerStreamTests.GZip(Tar, 0x02, []), 10), "its gzip data is broken"),
-            ["gzip with broken data"] = (With(gzip, gzip.Length / 2), "its gzip data is broken"),
-            ["gzip of another method"] = (With(gzip, 2), "its gzip data is broken"),
-            ["gzip with reserved flags"] = (With(gzip, 3, 0x80), "its gzip data is broken"),
+            ["gzip with a wrong CRC"] = (With(gzip, ^8), $"its gzip data has another CRC-32: expected {Stored(With(gzip, ^8), 8):x8}, got {Stored(gzip, 8):x8}"),
+            ["gzip with a wrong length"] = (With(gzip, ^1), $"its gzip data has another length: expected {Stored(With(gzip, ^1), 4)} bytes, got {Tar.Length}"),
+            ["gzip with a wrong sum in its first member"] = ([.. With(TarBuilder.GZip(Tar[..700]), ^8), .. TarBuilder.GZip(Tar[700..])],
+                $"its gzip data has another CRC-32: expected {Stored(With(TarBuilder.GZip(Tar[..700]), ^8), 8):x8}, got {Stored(TarBuilder.GZip(Tar[..700]), 8):x8}"),
+            ["gzip with a wrong length in its second member"] = (
+                [.. TarBuilder.GZip(Tar[..700]), .. With(TarBuilder.GZip(Tar[700..]), ^4)],
+                $"its gzip data has another length: expected {Stored(With(TarBuilder.GZip(Tar[700..]), ^4), 4)} bytes, got {Tar.Length - 700}"),
+            ["gzip with a wrong header checksum"] = (With(LayerStreamTests.GZip(Tar, 0x02, []), 10), "its gzip header has another CRC-16 than it says"),
+            ["gzip with broken data"] = (With(gzip, gzip.Length / 2), "its gzip data "),
+            ["gzip of another method"] = (With(gzip, 2), "its gzip data is broken (unknown compression method)"),
+            ["gzip with reserved flags"] = (With(gzip, 3, 0x80), "its gzip data is broken (unknown header flags set)"),
             ["gzip with garbage after it"] = ([.. gzip, .. "garbage"u8], "its gzip data is followed by something else"),
             ["gzip with zeros and garbage after it"] = ([.. gzip, .. new byte[200_000], 1], "its gzip data is followed by something else"),
             ["gzip with half a member after it"] = ([.. gzip, .. gzip[..20]], "its gzip data ends inside a member"),
             ["zstd cut in its data"] = (zstd[..^1000], "its zstd data ends inside a frame"),
             ["zstd cut in its checksum"] = (zstd[..^1], "its zstd data ends inside a frame"),
             ["zstd without its last frame"] = (TarBuilder.Zstd(Tar[..700]), "diff ID: expected"),
-            ["zstd with a wrong checksum"] = (With(zstd, ^1), "its zstd data is broken"),
-            ["zstd with garbage after it"] = ([.. zstd, .. "garbage"u8], "its zstd data"),
-            ["zstd with zeros after it"] = ([.. zstd, .. new byte[1000]], "its zstd data"),
+            ["zstd with a wrong checksum"] = (With(zstd, ^1), "its zstd data has another checksum than a frame says"),
+            ["zstd with garbage after it"] = ([.. zstd, .. "garbage"u8], "its zstd data is followed by something else"),
+            ["zstd with zeros after it"] = ([.. zstd, .. new byte[1000]], "its zstd data is followed by something else"),
             ["zstd with a cut skippable frame"] = ([.. zstd, .. ZstdFrames.Skippable(2)[..^1]], "its zstd data ends inside a frame"),
-            ["zstd that wants a dictionary"] = ([0x28, 0xb5, 0x2f, 0xfd, 0x01, 0x00, 0x07, 0x01, 0x00, 0x00], "its zstd data is broken"),
-            ["zstd, then gzip"] = ([.. TarBuilder.Zstd(Tar[..700]), .. TarBuilder.GZip(Tar[700..])], "its zstd data"),
+            ["zstd that wants a dictionary"] = ([0x28, 0xb5, 0x2f, 0xfd, 0x01, 0x00, 0x07, 0x01, 0x00, 0x00], "its zstd data wants a dictionary"),
+            ["zstd, then gzip"] = ([.. TarBuilder.Zstd(Tar[..700]), .. TarBuilder.GZip(Tar[700..])], "its zstd data is followed by something else"),
             ["gzip, then zstd"] = ([.. TarBuilder.GZip(Tar[..700]), .. TarBuilder.Zstd(Tar[700..])], "its gzip data is followed by something else"),
             ["gzip in gzip"] = (TarBuilder.GZip(gzip), "archive: checksum of the header at the beginning: expected"),
         };
     }
+
+    // RFC 1952, 2.3.1: a CRC-32 and a length, each of four bytes, little-endian.
+    private static uint Stored(byte[] gzip, int fromEnd) => BinaryPrimitives.ReadUInt32LittleEndian(gzip.AsSpan(gzip.Length - fromEnd));
 
     private static string Python(string modules, string data) =>
         $"python3 -c \"import sys, {modules}; data = sys.stdin.buffer.read(); sys.stdout.buffer.write({data})\"";

@@ -29,7 +29,7 @@ public sealed class FilteredCallsTests
         """;
 
     // the same numbers on every architecture, as all since Linux 5.0, of which 424 was the first
-    private const int OpenAt2 = 437;
+    internal const int OpenAt2 = 437;
     private const int FirstOfLinux5 = 424;
 
     // refused with anything but ENOSYS, it leaves any program on a current C library without threads, which is why no runtime does that any more
@@ -84,7 +84,8 @@ public sealed class FilteredCallsTests
         Assert.Equal(["r/out/escaped", "r/up/escaped"], [.. Directory.GetFiles(work["r"], "*", SearchOption.AllDirectories).Select(path => path[(work.Path.Length + 1)..]).Order(StringComparer.Ordinal)]);
     }
 
-    private static string[] Without(int errno, IEnumerable<int> numbers) =>
+    /// <summary>Arguments for Python, before a command: it gets these calls refused.</summary>
+    internal static string[] Without(int errno, IEnumerable<int> numbers) =>
         ["-c", Launcher, errno.ToString(CultureInfo.InvariantCulture), string.Join(',', numbers)];
 
     private static string[] Pull(FakeImage image, TemporaryDirectory work) =>

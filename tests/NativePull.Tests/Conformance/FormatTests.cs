@@ -1,4 +1,5 @@
 using NativePull.Oci;
+using NativePull.Tests.EndToEnd;
 using NativePull.Tests.Fakes;
 using NativePull.Tests.Layers;
 
@@ -207,6 +208,55 @@ public sealed class FormatTests
 
         // a block each at most, of 4 KiB
         AwkwardTree.Run(run.Path, $"for f in r/dir/sparse l/*/dir/sparse; do [ $(stat -c %b $f) -le {8 * runs.Length} ] || {{ stat $f; exit 1; }}; done");
+    }
+
+    // One directory more than an applier keeps open, all the others in use: of a link's two neither is closed for the other.
+    [Fact]
+    public async Task A_hard_link_leads_from_any_of_many_directories_to_any_other()
+    {
+        Assert.SkipUnless(Environment.IsPrivilegedProcess, "owners need root");
+        const int directories = 49;
+        TarBuilder tar = new();
+        for (int i = 0; i < directories; i++)
+        {
+            tar.File($"{i}/f", $"{i}");
+        }
+
+        for (int from = 0; from < directories; from++)
+        {
+            // all but the one that the link is in
+            for (int i = 1; i < directories; i++)
+            {
+                tar.File($"{(from + i) % directories}/g");
+            }
+
+            tar.HardLink($"{from}/link", $"{(from + 1) % directories}/f");
+        }
+
+        using LayerRun linked = new(LayoutLayer.Of(tar.End().ToArray()));
+        (await linked.ExtractAsync()).Expect(0);
+        foreach (string root in new[] { linked["r"], Assert.Single(Directory.GetDirectories(linked["l"])) })
+        {
+            for (int from = 0; from < directories; from++)
+            {
+                Assert.Equal($"{(from + 1) % directories}", await File.ReadAllTextAsync($"{root}/{from}/link", TestContext.Current.CancellationToken));
+            }
+        }
+    }
+
+    [Theory]
+    [InlineData("--rootfs")]
+    [InlineData("--layers")]
+    [InlineData("--tar")]
+    public async Task Eight_layers_of_many_directories_need_no_more_than_64_descriptors(string output)
+    {
+        using LayerRun run = new(Enumerable.Range(0, 8).Select(layer => LayoutLayer.Of(
+            Enumerable.Range(0, 100).Aggregate(new TarBuilder(), (tar, i) => tar.File($"{i}/d/{layer}", "x")).End().ToArray())));
+
+        BinaryResult result = await Binary.ProgramAsync(
+            "prlimit", "--nofile=64", Binary.File, "extract", $"oci:{run.Path}/layout", "-q", "--platform", "linux/amd64", "--ownership", "squash", output, run["x"]);
+
+        result.Expect(0);
     }
 
     [Fact]

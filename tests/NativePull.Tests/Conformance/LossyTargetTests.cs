@@ -43,6 +43,7 @@ public sealed class LossyTargetTests
     [InlineData("mounted without setuid, devices and programs", "mount -t tmpfs -o nosuid,nodev,noexec none t;")]
     [InlineData("a umask that takes everything", "umask 0777;")]
     [InlineData("a umask that takes nothing", "umask 0000;")]
+    [InlineData("a umask of the owner alone", "umask 0077;")]
     public async Task Root_keeps_everything(string what, string setUp)
     {
         string[] lines = await RunAsync($"{setUp} ./np pull $ref --store t/s --extract --rootfs t/r --json; show t/r; getfattr -d -m - t/r/bin/ping t/r/note t/r/fifo");
@@ -57,7 +58,11 @@ public sealed class LossyTargetTests
     [Theory]
     [InlineData("nobody", Nobody, 18, 2, 4, 2)]
     [InlineData("nobody, with a umask that takes everything", "umask 0777; " + Nobody, 18, 2, 4, 2)]
+    [InlineData("nobody, with a umask that takes nothing", "umask 0000; " + Nobody, 18, 2, 4, 2)]
+    [InlineData("nobody, with a umask of the owner alone", "umask 0077; " + Nobody, 18, 2, 4, 2)]
     [InlineData("root of a user namespace of one user", Nobody + " unshare -Ur", 5, 1, 3, 2)]
+    [InlineData("the same with a umask that takes everything", "umask 0777; " + Nobody + " unshare -Ur", 5, 1, 3, 2)]
+    [InlineData("the same with a umask that takes nothing", "umask 0000; " + Nobody + " unshare -Ur", 5, 1, 3, 2)]
     [InlineData("root without CAP_CHOWN", "setpriv --bounding-set -chown", 5, 1, 0, 2)]
     [InlineData("root without CAP_MKNOD", "setpriv --bounding-set -mknod", 0, 0, 0, 2)]
     public async Task Who_may_less_is_told_what_was_lost_and_gets_the_rest(string who, string way, long owners, long modes, long xattrs, long devices)
