@@ -28,6 +28,13 @@ internal static class Failure
     /// <param name="what">What is refused, with what to do about it.</param>
     internal static PullException CannotHold(string what, string call, ReadOnlySpan<byte> path, int errno) => new(
         errno is Errno.PermissionDenied or Errno.AccessDenied ? PullError.Permission : PullError.Machine,
-        $"{(path.Length == 0 ? "the root directory" : TarText.Show(path))}: this file system or process cannot hold {what}",
-        new LinuxException(call, TarText.Show(path), errno));
+        $"{Shown(path)}: this file system or process cannot hold {what}",
+        new LinuxException(call, Shown(path), errno));
+
+    /// <summary>The root is the root of an image's tree, and can be nothing but a directory.</summary>
+    internal static PullException ReplacesRoot(TarEntry entry) => new(
+        PullError.UnsafeEntry,
+        $"archive: {(entry.Name.Length == 0 ? "an entry without a name" : TarText.Show(entry.Name))} would replace the root by a {entry.Kind}");
+
+    private static string Shown(ReadOnlySpan<byte> path) => path.Length == 0 ? "the root directory" : TarText.Show(path);
 }

@@ -110,7 +110,7 @@ internal sealed class LayerApplier : IDisposable
         {
             if (entry.Kind != TarEntryKind.Directory)
             {
-                throw new PullException(PullError.UnsafeEntry, $"archive: {TarText.Show(entry.Name)} would replace the root by a {entry.Kind}");
+                throw Failure.ReplacesRoot(entry);
             }
 
             settling.RootEntry = entry;

@@ -18,7 +18,7 @@ internal sealed class TreeMerger(MergedTree tree, short layer, int begin, Action
         {
             if (entry.Kind != TarEntryKind.Directory)
             {
-                throw new PullException(PullError.UnsafeEntry, $"archive: {TarText.Show(entry.Name)} would replace the root by a {entry.Kind}");
+                throw Failure.ReplacesRoot(entry);
             }
 
             tree.SetLook(MergedTree.Root, EntryLook.Of(entry, withXattrs: true));

@@ -125,6 +125,7 @@ public sealed class RefusedArchiveTests
         // what the entries say of each other
         ["a hard link to nothing"] = (new TarBuilder().HardLink("h", "f").End(), Malformed, "a hard link to f, which is not there"),
         ["a link to nothing"] = (new TarBuilder().Symlink("l", "").End(), Malformed, "l is a link to nothing"),
+        ["a file without a name"] = (new TarBuilder().File("./", "x").Member("", '0').End(), Refused, "an entry without a name would replace the root by a File"),
         ["a file in the root's place"] = (new TarBuilder().File("./", "x").Member("..", '0').End(), Refused, ".. would replace the root by a File"),
     }.ToDictionary(row => row.Key, row => (row.Value.Tar.ToArray(), row.Value.Code, row.Value.Says));
 

@@ -1,4 +1,5 @@
-using NativePull.Layers;
+using System.IO.Compression;
+using NativePull.Oci;
 using NativePull.Tests.EndToEnd;
 using NativePull.Tests.Fakes;
 
@@ -52,16 +53,16 @@ public class TarDialectTests
 
     [Theory]
     [MemberData(nameof(Dialects))]
-    public void An_archive_becomes_the_tree_it_was_made_from(string name, string tree, string command, string lost)
+    public async Task An_archive_becomes_the_tree_it_was_made_from(string name, string tree, string command, string lost)
     {
         Assert.SkipUnless(Environment.IsPrivilegedProcess, "owners and devices need root");
         using TemporaryDirectory work = new();
         Directory.CreateDirectory(work["tree"]);
         AwkwardTree.Run(work["tree"], tree);
-        File.WriteAllText(work["pack.py"], Python);
+        await File.WriteAllTextAsync(work["pack.py"], Python, TestContext.Current.CancellationToken);
         AwkwardTree.Run(work["tree"], string.Format(System.Globalization.CultureInfo.InvariantCulture, command, work["archive"], work["pack.py"]));
 
-        Extract(work["archive"], work["out"]);
+        await ExtractAsync(work["archive"], work["out"]);
 
         TreeListing expected = TreeListing.Of(work["tree"]).Select(entry => Without(entry, lost));
         TreeListing actual = TreeListing.Of(work["out"]).Select(entry => Without(entry, lost));
@@ -73,15 +74,19 @@ public class TarDialectTests
         }
     }
 
-    internal static void Extract(string archive, string directory)
+    /// <summary>As the one layer of an image, by the published executable.</summary>
+    internal static async Task ExtractAsync(string archive, string directory)
     {
-        Directory.CreateDirectory(directory);
-        using FileStream blob = File.OpenRead(archive);
-        using Stream tar = LayerStream.Decompress(blob, "archive", new LayerLimits());
-        using RootDirectory root = RootDirectory.Open(directory);
-        using LayerApplier applier = new(root, new ExtractOptions { Format = LayerFormat.Flat });
-        applier.Apply(tar, TestContext.Current.CancellationToken);
-        applier.Settle([], TestContext.Current.CancellationToken);
+        byte[] blob = await File.ReadAllBytesAsync(archive, TestContext.Current.CancellationToken);
+        bool isGZip = blob is [0x1F, 0x8B, ..];
+        using MemoryStream plain = new();
+        await using (Stream tar = isGZip ? new GZipStream(new MemoryStream(blob), CompressionMode.Decompress) : new MemoryStream(blob))
+        {
+            await tar.CopyToAsync(plain, TestContext.Current.CancellationToken);
+        }
+
+        using LayerRun run = new(new LayoutLayer(blob, Digest.Of(plain.GetBuffer().AsSpan(0, (int)plain.Length)), LayoutLayer.Tar + (isGZip ? "+gzip" : "")));
+        (await run.RunAsync("--rootfs", directory)).Expect(0);
     }
 
     private static TreeEntry Without(TreeEntry entry, string lost)

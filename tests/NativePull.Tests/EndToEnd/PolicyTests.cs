@@ -118,6 +118,25 @@ public sealed class PolicyTests
         (await Binary.RunAsync("pull", image.Reference(), "--store", store["s"], "--check-tag")).Expect(2);
     }
 
+    [Fact]
+    public async Task A_tag_is_pulled_while_it_is_the_digest_that_is_expected_and_what_is_here_stays_when_it_is_not()
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage first = new FakeImage(registry, "a/b").RandomLayer("f", 1000).Publish();
+        using TemporaryDirectory store = new();
+        string[] pull = ["pull", first.Reference(), "--store", store["s"], "--expect", first.Digest.ToString()];
+
+        (await Binary.RunAsync(pull)).Expect(0);
+        FakeImage second = new FakeImage(registry, "a/b").RandomLayer("g", 1000).Publish();
+        BinaryResult moved = (await Binary.RunAsync(pull)).Expect(6);
+        BinaryResult here = await Binary.RunAsync("pull", first.Reference(), "--store", store["s"], "--policy", "never", "--expect", first.Digest.ToString());
+
+        Assert.Contains(first.Digest.ToString(), moved.Error, StringComparison.Ordinal);
+        Assert.Contains(second.Digest.ToString(), moved.Error, StringComparison.Ordinal);
+        Assert.EndsWith($"@{first.Digest}\n", here.Expect(0).Out, StringComparison.Ordinal);
+        Assert.False(File.Exists(store[$"s/blobs/sha256/{second.Layers[0].Digest.Hex}"]));
+    }
+
     private static string Short(SeenRequest request) => request.Path.Contains("/blobs/", StringComparison.Ordinal)
         ? "blobs"
         : $"{request.Method} {(request.Path.Contains("sha256:", StringComparison.Ordinal) ? "digest" : "latest")}";
