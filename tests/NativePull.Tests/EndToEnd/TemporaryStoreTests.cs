@@ -30,6 +30,8 @@ public sealed class TemporaryStoreTests
         FakeImage image = new FakeImage(registry, "a/b").Layer(("f", [1])).RandomLayer("big", Size).Publish();
         using TemporaryDirectory work = new();
         registry.Faults.On($"blobs/{image.Layers[1].Digest}", new Fault { CutAfter = 600_000 });
+        // the rest, and then the whole
+        registry.Faults.On($"blobs/{image.Layers[1].Digest}", new Fault { Status = 404 });
         registry.Faults.On($"blobs/{image.Layers[1].Digest}", new Fault { Status = 404 });
         string[] pull = ["pull", image.Reference(), "--store", "none", "--rootfs", work["r"], "--json"];
 
