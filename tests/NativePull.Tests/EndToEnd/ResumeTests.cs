@@ -1,11 +1,13 @@
 using System.Diagnostics;
+using System.Globalization;
 using System.Text.Json;
+using System.Text.RegularExpressions;
 using NativePull.Tests.Fakes;
 
 namespace NativePull.Tests.EndToEnd;
 
 /// <summary>Interrupted and lied-to pulls of the published executable: what is transferred again, what is kept, what the shell is told.</summary>
-public sealed class ResumeTests
+public sealed partial class ResumeTests
 {
     private const int LayerSize = 4_000_000;
 
@@ -108,6 +110,59 @@ public sealed class ResumeTests
 
         SeenRequest[] blobs = [.. registry.Requests.Where(request => request.Path.Contains(image.Layers[0].Digest.ToString(), StringComparison.Ordinal))];
         Assert.Equal([null, "bytes=1234567-"], blobs.Select(request => request["Range"]));
+    }
+
+    /// <summary>Around the buffer of 128 KiB and its multiples, and at both ends.</summary>
+    [Theory]
+    [InlineData(0)]
+    [InlineData(1)]
+    [InlineData(131_071)]
+    [InlineData(131_072)]
+    [InlineData(131_073)]
+    [InlineData(262_143)]
+    [InlineData(262_144)]
+    [InlineData(1_048_576)]
+    [InlineData(2_000_000)]
+    [InlineData(LayerSize - 131_072)]
+    [InlineData(LayerSize - 1)]
+    public async Task Wherever_a_transfer_is_cut_no_byte_comes_twice(int offset)
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").RandomLayer("big", LayerSize).Publish();
+        long size = image.Layers[0].Size;
+        registry.Faults.On($"blobs/{image.Layers[0].Digest}", new Fault { CutAfter = offset });
+        using TemporaryDirectory store = new();
+
+        (await Binary.RunAsync("pull", image.Reference(), "--store", store["s"])).Expect(0);
+
+        SeenRequest[] blobs = [.. registry.Requests.Where(request => request.Path.Contains(image.Layers[0].Digest.ToString(), StringComparison.Ordinal))];
+        Assert.Equal([null, offset == 0 ? null : $"bytes={offset}-"], blobs.Select(request => request["Range"]));
+        Assert.Equal(size, blobs.Sum(request => request.BytesSent));
+        await AssertBlobAsync(store, image);
+    }
+
+    [Fact]
+    public async Task Waits_between_tries_are_any_up_to_one_that_doubles()
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        string reference = new FakeImage(registry, "a/b").Layer(("f", [1])).Publish().Reference();
+        registry.Faults.On("manifests/latest", new Fault { Status = 500 }, 100);
+        using TemporaryDirectory store = new();
+        List<double> first = [];
+        List<double> second = [];
+        for (int run = 0; run < 4; run++)
+        {
+            BinaryResult result = await Binary.RunAsync("pull", reference, "--store", store["s"], "--retries", "3");
+            double[] seen = [.. Waits().Matches(result.Expect(5).Error).Select(match => double.Parse(match.Groups[1].Value, CultureInfo.InvariantCulture))];
+            Assert.Equal(2, seen.Length);
+            Assert.InRange(seen[0], 0, 0.5);
+            Assert.InRange(seen[1], 0, 1);
+            first.Add(seen[0]);
+            second.Add(seen[1]);
+        }
+
+        // shown to a tenth of a second: that all of either are the same by chance happens once in some 300,000 runs
+        Assert.True(first.Distinct().Count() + second.Distinct().Count() > 2, $"{string.Join(' ', first)} and {string.Join(' ', second)}");
     }
 
     [Fact]
@@ -352,4 +407,7 @@ public sealed class ResumeTests
             await Task.Delay(10, TestContext.Current.CancellationToken);
         }
     }
+
+    [GeneratedRegex(@"; try \d+ in ([0-9.]+) s")]
+    private static partial Regex Waits();
 }
