@@ -175,18 +175,28 @@ internal sealed class BlobTransfer(
             return read;
         }
 
-        lane.IsStretch = true;
-        bool isBrief = isExtra || !givesStretches;
-        lane.Reader ??= isBrief
-            ? registry.OpenRangeBriefly(repository, blob, lane.Position, lane.End)
-            : registry.OpenRange(repository, blob, lane.Position, lane.End, GiveWay);
+        if (lane.Reader is null)
+        {
+            lane.IsStretch = true;
+            lane.IsBrief = isExtra || !givesStretches;
+            lane.Reader = lane.IsBrief
+                ? registry.OpenRangeBriefly(repository, blob, lane.Position, lane.End)
+                : registry.OpenRange(repository, blob, lane.Position, lane.End, GiveWay);
+        }
+
         try
         {
             int read = await lane.Reader.ReadAsync(buffer, token);
             givesStretches |= read > 0;
             return read;
         }
-        catch (RegistryException refused) when (refused.Reason is PullError.Denied or PullError.Unauthorized or PullError.NotFound || (!isExtra && isBrief && IsPassing(refused)))
+        catch (RegistryException refused) when (!isExtra && lane.IsBrief && givesStretches && IsPassing(refused))
+        {
+            // it was opened when nobody knew that stretches are given; now the failure is one like any other, and borne as often
+            await lane.CloseAsync();
+            return await ReadAsync(lane, buffer, isExtra, token);
+        }
+        catch (RegistryException refused) when (refused.Reason is PullError.Denied or PullError.Unauthorized or PullError.NotFound || (!isExtra && lane.IsBrief && IsPassing(refused)))
         {
             // whether that is meant for the whole as well is seen when the whole is asked for
             return 0;

@@ -16,6 +16,9 @@ internal sealed class Lane
     /// <summary>The reader ends where the stretch did when it was opened; else at the blob's end.</summary>
     internal bool IsStretch { get; set; }
 
+    /// <summary>The reader gives up quickly.</summary>
+    internal bool IsBrief { get; set; }
+
     internal async ValueTask CloseAsync()
     {
         if (Reader is not null)

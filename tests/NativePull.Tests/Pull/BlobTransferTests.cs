@@ -98,6 +98,21 @@ public sealed class BlobTransferTests : IDisposable
         AssertKept(blob);
     }
 
+    // The first stretch is asked for with little patience, which ends with its first byte.
+    [Fact]
+    public async Task A_first_stretch_that_gives_bytes_and_then_fails_is_borne_as_often_as_any()
+    {
+        await using var it = new RegistryHarness();
+        Descriptor blob = it.AddBlob(Size);
+        long first = await GiveUpAsync(it, blob, 20_000_000);
+        it.Fake.Faults.On("/blobs/", new Fault { OnlyStretches = true, MissingBytes = 10, Chunked = true }, times: 4);
+
+        (_, long second) = await PullAsync(it, blob, mostLanes: 1);
+
+        Assert.Equal(Size, first + second);
+        AssertKept(blob);
+    }
+
     [Fact]
     public async Task Holes_are_filled_from_a_registry_without_ranges()
     {
