@@ -19,7 +19,7 @@ internal static class ExtractCommand
                     Outputs = outputs,
                 })));
 
-    // Needs no store, and makes none but where stdin has no other place to be kept.
+    // Needs no store, and makes none but where stdin, or more names than memory has room for, have no other place to be kept.
     private static async Task FromSourceAsync(Session session, SourceName source, OutputOptions outputs)
     {
         if (source.Path != SourceName.Stdin)
@@ -28,6 +28,7 @@ internal static class ExtractCommand
         }
 
         using StandardInput stdin = new();
+        outputs = outputs with { Scratch = () => StorePlace(session) };
         SourceExtractor extractor = new(stdin, () => SpoolPathAsync(session, outputs), session.Reporter, TimeProvider.System);
         PullResult result = await extractor.ExtractAsync(source, outputs, session.Platform, session.PlatformIsExplicit, session.Token);
         OutputArguments.Tell(session, result, outputs);
@@ -43,5 +44,21 @@ internal static class ExtractCommand
 
         await LayoutIndex.EnsureStoreAsync(session.Layout, session.StoreOptions, session.Token);
         return Path.Combine(session.Layout.Parts, "input");
+    }
+
+    // Null where there can be no store (a root that is read-only, no home directory): what was asked for needs none, only more memory then.
+    private static string? StorePlace(Session session)
+    {
+        try
+        {
+            // on the thread that writes the archive, which has nothing else to do meanwhile
+            LayoutIndex.EnsureStoreAsync(session.Layout, session.StoreOptions, session.Token).GetAwaiter().GetResult();
+            return session.Layout.Parts;
+        }
+        catch (Exception failure) when (failure is PullException or IOException or UnauthorizedAccessException)
+        {
+            session.Reporter.Report(new PullEvent.Warning($"no store for the names that memory has no room for, so memory holds them: {failure.Message}"));
+            return null;
+        }
     }
 }

@@ -62,7 +62,7 @@ internal static class PullCommand
 
         using Catalog catalog = await Catalog.OpenAsync(layout, session.StoreOptions, session.Token);
         ImagePuller puller = new(registry, blobs, layers, catalog, session.Reporter, TimeProvider.System);
-        PullOptions here = pull with { Outputs = pull.Outputs with { Scratch = layout.Parts } };
+        PullOptions here = pull with { Outputs = pull.Outputs with { Scratch = () => layout.Parts } };
         PullResult result = await puller.PullAsync(reference, here, session.Token);
         return result with { Warnings = [.. session.RegistryWarnings, .. result.Warnings] };
     }

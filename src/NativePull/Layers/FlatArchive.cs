@@ -33,13 +33,15 @@ internal sealed class FlatArchive : IDisposable
     private readonly List<int> open = [];
 
     /// <param name="free">Bytes that the output may have; null: nobody can say.</param>
-    /// <param name="scratch">A directory for what memory has no room for; null, or where nothing can be made: memory is taken after all.</param>
-    internal FlatArchive(LayerLimits limits, long? free = null, string? scratch = null)
+    /// <param name="scratch">
+    /// Gives the directory for what memory has no room for, asked at most once; null, null from it, or one where nothing can be made: memory is taken after all.
+    /// </param>
+    internal FlatArchive(LayerLimits limits, long? free = null, Func<string?>? scratch = null)
     {
         this.limits = limits;
         this.free = free;
         allowance = new Allowance(limits);
-        pool = new SpillPool(allowance.Memory, scratch is null ? null : () => OpenIn(scratch));
+        pool = new SpillPool(allowance.Memory, scratch is null ? null : () => scratch() is { } directory ? OpenIn(directory) : null);
         tree = new MergedTree(pool);
     }
 

@@ -18,9 +18,10 @@ internal sealed record OutputOptions
     internal string? Tar { get; init; }
 
     /// <summary>
-    /// A directory of our own for what is remembered of an image's names while an archive goes into a stream, which has no directory; null: memory holds it.
+    /// A directory of our own for what is remembered of an image's names while an archive goes into a stream, which has no directory. Asked for, and made if
+    /// need be, when memory is used up; null, or null from it: memory holds it all the same.
     /// </summary>
-    internal string? Scratch { get; init; }
+    internal Func<string?>? Scratch { get; init; }
 
     internal bool AreAsked => Rootfs is not null || Layers is not null || Tar is not null;
 

@@ -181,7 +181,7 @@ internal sealed class Outputs(OutputOptions options, Digest image, IReadOnlyList
         LayerLimits limits = options.Extract.Limits;
         long? free = output.FreeBytes;
         using FlatArchive archive = new(
-            limits with { MaximumUnpacked = limits.MaximumUnpacked ?? (free is null ? limits.MaximumStreamed : null) }, free, output.Directory ?? options.Scratch);
+            limits with { MaximumUnpacked = limits.MaximumUnpacked ?? (free is null ? limits.MaximumStreamed : null) }, free, output.Directory is { } beside ? () => beside : options.Scratch);
         foreach (LayerSource source in sources)
         {
             source.Read("tar headers", tar => archive.Merge(tar, token), options.Extract.Limits, token);

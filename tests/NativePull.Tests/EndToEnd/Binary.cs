@@ -50,6 +50,10 @@ public static class Binary
     /// </summary>
     public static Task<BinaryResult> MeasuredAsync(params string[] arguments) => ProgramAsync("time", ["-f", PeakLine + "%M", File, "-q", .. arguments]);
 
+    /// <summary>The same with standard output in a file.</summary>
+    public static Task<BinaryResult> MeasuredIntoAsync(string output, params string[] arguments) =>
+        ProgramAsync("time", ["-f", PeakLine + "%M", "sh", "-c", "out=$1; shift; exec \"$@\" > \"$out\"", "sh", output, File, .. arguments]);
+
     /// <summary>KiB, of a run that was measured.</summary>
     public static long PeakOf(BinaryResult result) => long.Parse(
         result.Error.Split('\n').Last(line => line.StartsWith(PeakLine, StringComparison.Ordinal))[PeakLine.Length..], CultureInfo.InvariantCulture);

@@ -12,7 +12,7 @@ public sealed class FlatArchiveMemoryTests
     public void Two_hundred_thousand_names_take_less_than_three_megabytes_where_only_two_are_allowed()
     {
         using TemporaryDirectory scratch = new();
-        using FlatArchive archive = new(new LayerLimits { Memory = 2 << 20 }, null, scratch.Path);
+        using FlatArchive archive = new(new LayerLimits { Memory = 2 << 20 }, null, () => scratch.Path);
         using FlatArchiveTests.ManyFiles layer = new(200_000);
         long before = GC.GetTotalMemory(forceFullCollection: true);
 

@@ -147,7 +147,7 @@ public sealed class FlatArchiveTests
     /// <param name="scratch">With limits that allow little memory: where the rest goes.</param>
     internal static byte[] Flatten(byte[][] layers, LayerLimits? limits = null, string? scratch = null)
     {
-        using FlatArchive archive = new(limits ?? new LayerLimits(), null, scratch);
+        using FlatArchive archive = new(limits ?? new LayerLimits(), null, () => scratch);
         foreach (byte[] layer in layers)
         {
             archive.Merge(new MemoryStream(layer), CancellationToken.None);
