@@ -305,9 +305,7 @@ public sealed class BreakoutTests
             File.CreateSymbolicLink(run["swap"], world.Outside);
             using CancellationTokenSource stop = new();
             Task<long> attack = Task.Factory.StartNew(() => Swaps(tree, run["swap"], stop.Token), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
-            BinaryResult result = openat2
-                ? await Binary.RunAsync(arguments)
-                : await Binary.ProgramAsync("python3", [.. FilteredCallsTests.Without(38, [FilteredCallsTests.OpenAt2]), Binary.File, .. arguments]);
+            BinaryResult result = await FilteredCallsTests.RunAsync(openat2, arguments);
             await stop.CancelAsync();
             swaps += await attack;
             // what it was about to use is another thing now: the archive's fault, as it seems, or the machine's, but none of its own

@@ -88,6 +88,10 @@ public sealed class FilteredCallsTests
     internal static string[] Without(int errno, IEnumerable<int> numbers) =>
         ["-c", Launcher, errno.ToString(CultureInfo.InvariantCulture), string.Join(',', numbers)];
 
+    /// <summary>The executable with either of its two ways along a name: openat2, or handle by handle where the kernel has none.</summary>
+    internal static Task<BinaryResult> RunAsync(bool openat2, params string[] arguments) =>
+        openat2 ? Binary.RunAsync(arguments) : Binary.ProgramAsync("python3", [.. Without(38, [OpenAt2]), Binary.File, .. arguments]);
+
     private static string[] Pull(FakeImage image, TemporaryDirectory work) =>
         ["pull", image.Reference(), "-q", "--store", work["s"], "--extract", "--rootfs", work["r"], "--layers", work["l"]];
 

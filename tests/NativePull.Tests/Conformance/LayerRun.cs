@@ -16,11 +16,14 @@ internal sealed class LayerRun : IDisposable
 
     internal string Path => work.Path;
 
+    /// <summary>Off: the kernel has no openat2, as the executable sees it.</summary>
+    internal bool OpenAt2 { get; init; } = true;
+
     /// <summary>The three outputs of one call: <c>r</c>, <c>l</c> and <c>x</c>.</summary>
     internal Task<BinaryResult> ExtractAsync(params string[] options) =>
         RunAsync(["--rootfs", work["r"], "--layers", work["l"], "--tar", work["x"], .. options]);
 
-    internal Task<BinaryResult> RunAsync(params string[] options) => Binary.RunAsync(Arguments(options));
+    internal Task<BinaryResult> RunAsync(params string[] options) => FilteredCallsTests.RunAsync(OpenAt2, Arguments(options));
 
     /// <summary>With the peak of its memory, for <see cref="Binary.PeakOf"/>.</summary>
     internal Task<BinaryResult> MeasureAsync(params string[] options) => Binary.MeasuredAsync(Arguments(options));

@@ -136,22 +136,7 @@ public sealed class WhiteoutTests
         ["a hard link through a link of the layer into a lower layer"] = ([Base, tar => tar.Symlink("s", "d").HardLink("g", "s/a")], [.. BaseTree, "g=a@d/a", "s->d"]),
     };
 
-    public static TheoryData<string> Stacks => [.. Trees.Keys];
-
-    public static TheoryData<string, bool> Rows
-    {
-        get
-        {
-            TheoryData<string, bool> rows = [];
-            foreach (string name in Trees.Keys)
-            {
-                rows.Add(name, true);
-                rows.Add(name, false);
-            }
-
-            return rows;
-        }
-    }
+    public static TheoryData<string, bool> Rows => WithBothResolvers(Trees.Keys);
 
     [Theory]
     [MemberData(nameof(Rows))]
@@ -173,12 +158,12 @@ public sealed class WhiteoutTests
     }
 
     [Theory]
-    [MemberData(nameof(Stacks))]
-    public async Task The_executable_makes_the_same_tree_in_every_output_and_style(string stack)
+    [MemberData(nameof(Rows))]
+    public async Task The_executable_makes_the_same_tree_in_every_output_and_style(string stack, bool openat2)
     {
         Assert.SkipUnless(Environment.IsPrivilegedProcess, "owners, devices and mounts need root");
         (Layer[] layers, string[] tree) = Trees[stack];
-        using LayerRun run = new(LayerStack.Of(layers).Select(LayoutLayer.Of));
+        using LayerRun run = new(LayerStack.Of(layers).Select(LayoutLayer.Of)) { OpenAt2 = openat2 };
 
         (await run.ExtractAsync("--whiteouts", "overlay")).Expect(0);
         (await run.RunAsync("--layers", run["u"], "--whiteouts", "overlay-user")).Expect(0);
@@ -225,30 +210,44 @@ public sealed class WhiteoutTests
         ["a name too long for any"] = ([tar => tar.LongName(Bytes.Repeat('/', 3)).Pax("path", Bytes.Repeat('x', 70_000)).File("x")], nameof(PullError.LimitPassed)),
     };
 
-    public static TheoryData<string> RefusedRows => [.. Refusals.Keys];
+    public static TheoryData<string, bool> RefusedRows => WithBothResolvers(Refusals.Keys);
 
     [Theory]
     [MemberData(nameof(RefusedRows))]
-    public void Layers_are_refused_flat_and_as_directories_alike(string stack)
+    public void Layers_are_refused_flat_and_as_directories_alike(string stack, bool openat2)
     {
         Assert.SkipUnless(Environment.IsPrivilegedProcess, "owners need root");
         (Layer[] layers, string reason) = Refusals[stack];
         using TemporaryDirectory work = new();
+        ExtractOptions options = new() { KernelResolution = openat2 };
 
-        PullException flat = Assert.Throws<PullException>(() => LayerStack.Flat(work, LayerStack.Of(layers)));
-        PullException overlay = Assert.Throws<PullException>(() => LayerStack.Overlay(work, LayerStack.Of(layers)));
+        PullException flat = Assert.Throws<PullException>(() => LayerStack.Flat(work, LayerStack.Of(layers), options));
+        PullException overlay = Assert.Throws<PullException>(() => LayerStack.Overlay(work, LayerStack.Of(layers), options));
 
         Assert.Equal((reason, reason), (flat.Reason.ToString(), overlay.Reason.ToString()));
     }
+
     [Theory]
     [MemberData(nameof(RefusedRows))]
-    public async Task The_executable_refuses_them_and_leaves_nothing(string stack)
+    public async Task The_executable_refuses_them_and_leaves_nothing(string stack, bool openat2)
     {
         (Layer[] layers, string reason) = Refusals[stack];
         byte[][] archives = LayerStack.Of(layers);
-        using LayerRun run = new(archives.Select(LayoutLayer.Of));
+        using LayerRun run = new(archives.Select(LayoutLayer.Of)) { OpenAt2 = openat2 };
 
         await run.AssertRefusedAsync(
             reason == nameof(PullError.Malformed) ? 6 : 7, [$"layer {Digest.Of(archives[^1])}: archive: "], "--ownership", "squash", "--devices", "skip", "--xattrs", "drop");
+    }
+
+    private static TheoryData<string, bool> WithBothResolvers(IEnumerable<string> names)
+    {
+        TheoryData<string, bool> rows = [];
+        foreach (string name in names)
+        {
+            rows.Add(name, true);
+            rows.Add(name, false);
+        }
+
+        return rows;
     }
 }

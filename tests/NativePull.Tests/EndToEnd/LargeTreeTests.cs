@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Security.Cryptography;
+using System.Text;
 using NativePull.Oci;
 using NativePull.Tests.Conformance;
 using NativePull.Tests.Fakes;
@@ -114,22 +115,55 @@ public sealed class LargeTreeTests
     }
 
     [Fact]
-    public void Three_hundred_layers_are_one_tree_flat_and_under_overlayfs()
+    public async Task Three_hundred_layers_are_one_tree_flat_and_under_overlayfs()
     {
         Assert.SkipUnless(Environment.IsPrivilegedProcess, "mounts need root");
-        using TemporaryDirectory work = new();
-        byte[][] layers = [.. Enumerable.Range(0, 300).Select(i =>
+        using LayerRun run = new(Enumerable.Range(0, 300).Select(i =>
         {
             TarBuilder tar = new TarBuilder().File($"a/b{i % 10}/f{i}", i.ToString(CultureInfo.InvariantCulture)).File("a/last", i.ToString(CultureInfo.InvariantCulture));
             _ = i % 3 == 2 ? tar.Whiteout($"a/b{(i - 1) % 10}/f{i - 1}") : tar;
             _ = i % 50 == 49 ? tar.Opaque($"a/b{i % 7}") : tar;
-            return tar.End().ToArray();
-        })];
+            return LayoutLayer.Of(tar.End().ToArray());
+        }));
 
-        string flat = LayerStack.Flat(work, layers);
-        List<string> overlay = LayerStack.Overlay(work, layers);
-        using OverlayMount mount = new(Directory.CreateDirectory(work["m"]).FullName, overlay);
+        BinaryResult flat = await run.MeasureAsync("--rootfs", run["r"]);
+        BinaryResult overlay = await run.MeasureAsync("--layers", run["l"]);
 
-        TreeListing.AssertSame(TreeListing.Of(flat), TreeListing.Of(mount.MountPoint));
+        Assert.InRange(Binary.PeakOf(flat.Expect(0)), 1, Peak);
+        Assert.InRange(Binary.PeakOf(overlay.Expect(0)), 1, Peak);
+        using OverlayMount mount = new(Directory.CreateDirectory(run["m"]).FullName, Directory.GetDirectories(run["l"]).Order(StringComparer.Ordinal));
+        TreeListing.AssertSame(TreeListing.Of(run["r"]), TreeListing.Of(mount.MountPoint));
+        TestContext.Current.TestOutputHelper?.WriteLine($"{Binary.PeakOf(flat)} KiB flat, {Binary.PeakOf(overlay)} KiB in layers");
+    }
+
+    [Fact]
+    public async Task A_file_of_10_GB_with_holes_keeps_them()
+    {
+        Assert.SkipUnless(Environment.IsPrivilegedProcess, "owners need root");
+        const long size = 10_000_000_000;
+        using TemporaryDirectory made = new();
+        AwkwardTree.Run(made.Path, $"for at in 0 5000000000 9999999000; do echo $at | dd of=f bs=1 seek=$at conv=notrunc status=none; done; truncate -s {size} f; tar -c -S --format=gnu -f x f; rm f");
+        using LayerRun run = new(LayoutLayer.Of(File.ReadAllBytes(made["x"])));
+
+        foreach (string output in new[] { "--rootfs", "--layers" })
+        {
+            BinaryResult result = await run.MeasureAsync(output, run["out"]);
+
+            Assert.InRange(Binary.PeakOf(result.Expect(0)), 1, Peak);
+            string file = Assert.Single(Directory.GetFiles(run["out"], "f", SearchOption.AllDirectories));
+            Assert.Equal(size, new FileInfo(file).Length);
+            Assert.InRange(long.Parse((await Binary.ProgramAsync("du", "-k", file)).Expect(0).Out.Split('\t')[0], CultureInfo.InvariantCulture), 1, 64);
+            using FileStream content = File.OpenRead(file);
+            foreach (string at in new[] { "0", "5000000000", "9999999000" })
+            {
+                byte[] mark = new byte[at.Length + 2];
+                content.Position = long.Parse(at, CultureInfo.InvariantCulture);
+                content.ReadExactly(mark);
+                Assert.Equal(at + "\n\0", Encoding.ASCII.GetString(mark));
+            }
+
+            Directory.Delete(run["out"], recursive: true);
+            TestContext.Current.TestOutputHelper?.WriteLine($"{output}: {Binary.PeakOf(result)} KiB");
+        }
     }
 }
