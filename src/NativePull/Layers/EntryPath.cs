@@ -12,8 +12,8 @@ internal readonly ref struct EntryPath
     /// <summary>Bytes of one component; NAME_MAX of Linux, more than which no file system there holds.</summary>
     private const int LongestName = 255;
 
-    // What a whiteout has before the name that it removes.
-    private const int WhiteoutPrefix = 4;
+    /// <summary>Bytes of what a whiteout has before the name that it removes: <c>.wh.</c>.</summary>
+    internal const int WhiteoutPrefix = 4;
 
     private EntryPath(byte[] full)
     {

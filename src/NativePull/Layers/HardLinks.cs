@@ -13,12 +13,7 @@ internal sealed class HardLinks(LayerDirectories directories, LowerLinks lowerLi
     /// <exception cref="PullException">Malformed: the target is not there, or is a directory.</exception>
     internal void Make(TouchedDirectory parent, byte[] name, TarEntry entry, byte[] path)
     {
-        EntryPath target = EntryPath.Of(entry.LinkName);
-        if (target.IsRoot)
-        {
-            throw new PullException(PullError.Malformed, $"archive: {TarText.Show(path)} is a hard link to the root");
-        }
-
+        EntryPath target = TargetOf(entry, path);
         byte[] targetName = EntryPath.Terminated(target.Base);
         TouchedDirectory? targetParent = directories.Find(target.Parent, out byte[] missing);
         FileStatus status = default;
@@ -27,7 +22,7 @@ internal sealed class HardLinks(LayerDirectories directories, LowerLinks lowerLi
             && Libc.TryStatusAt(directories.Open(targetParent), targetName, out status) == 0;
         if (found && status.IsDirectory)
         {
-            throw new PullException(PullError.Malformed, $"archive: {TarText.Show(path)} is a hard link to the directory {TarText.Show(target.Full)}");
+            throw ToDirectory(path, target.Full);
         }
 
         if (targetParent is null || (found ? directories.IsWhiteout(targetParent, targetName, status) : !overlay || LayerDirectories.HidesLower(targetParent)))
@@ -98,6 +93,18 @@ internal sealed class HardLinks(LayerDirectories directories, LowerLinks lowerLi
 
         Failure.ThrowIf(errno, "link", path);
     }
+
+    /// <summary>What a hard link names.</summary>
+    /// <exception cref="PullException">Malformed: the root; UnsafeEntry: a NUL inside.</exception>
+    internal static EntryPath TargetOf(TarEntry entry, byte[] path)
+    {
+        EntryPath target = EntryPath.Of(entry.LinkName);
+        return target.IsRoot ? throw new PullException(PullError.Malformed, $"archive: {TarText.Show(path)} is a hard link to the root") : target;
+    }
+
+    /// <summary>What a hard link to a directory is told as.</summary>
+    internal static PullException ToDirectory(byte[] path, byte[] target) =>
+        new(PullError.Malformed, $"archive: {TarText.Show(path)} is a hard link to the directory {TarText.Show(target)}");
 
     /// <summary>What a link to nothing is told as.</summary>
     internal static PullException NoTarget(byte[] path, byte[] target) =>

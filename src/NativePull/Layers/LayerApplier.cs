@@ -105,41 +105,22 @@ internal sealed class LayerApplier : IDisposable
     private void ApplyEntry(TarReader reader, byte[] buffer, CancellationToken token)
     {
         TarEntry entry = reader.Current;
-        EntryPath path = EntryPath.Of(entry.Name);
-        if (path.IsRoot)
+        LayerEntry read = LayerEntry.Of(entry);
+        switch (read.Rule)
         {
-            if (entry.Kind != TarEntryKind.Directory)
-            {
-                throw Failure.ReplacesRoot(entry);
-            }
-
-            settling.RootEntry = entry;
-            directories.Root.IsImplied = false;
-            return;
-        }
-
-        switch (Whiteout.KindOf(path))
-        {
-            case WhiteoutKind.Ignored:
-                return;
-            case WhiteoutKind.Opaque:
-                if (directories.GetForRemoval(path.Parent) is { } hidden)
-                {
-                    removal.Hide(hidden);
-                }
-
-                return;
-            case WhiteoutKind.Name:
-                byte[] removed = EntryPath.Terminated(Whiteout.Removed(path.Base, path.Full));
-                if (directories.GetForRemoval(path.Parent) is { } directory)
-                {
-                    removal.Remove(directory, removed);
-                }
-
-                return;
-            default:
-                Make(reader, path, buffer, token);
-                return;
+            case LayerRule.DescribeRoot:
+                settling.RootEntry = entry;
+                directories.Root.IsImplied = false;
+                break;
+            case LayerRule.HideLower when directories.GetForRemoval(read.Path.Parent) is { } hidden:
+                removal.Hide(hidden);
+                break;
+            case LayerRule.RemoveLower when directories.GetForRemoval(read.Path.Parent) is { } directory:
+                removal.Remove(directory, EntryPath.Terminated(read.Removed));
+                break;
+            case LayerRule.Make:
+                Make(reader, read.Path, buffer, token);
+                break;
         }
     }
 

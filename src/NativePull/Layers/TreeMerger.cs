@@ -13,40 +13,21 @@ internal sealed class TreeMerger(MergedTree tree, short layer, int begin, Action
     /// <exception cref="PullException">Malformed, UnsafeEntry, LimitPassed.</exception>
     internal void Add(TarEntry entry, int position)
     {
-        EntryPath path = EntryPath.Of(entry.Name);
-        if (path.IsRoot)
+        LayerEntry read = LayerEntry.Of(entry);
+        switch (read.Rule)
         {
-            if (entry.Kind != TarEntryKind.Directory)
-            {
-                throw Failure.ReplacesRoot(entry);
-            }
-
-            tree.SetLook(MergedTree.Root, EntryLook.Of(entry, withXattrs: true));
-            return;
-        }
-
-        switch (Whiteout.KindOf(path))
-        {
-            case WhiteoutKind.Ignored:
-                return;
-            case WhiteoutKind.Opaque:
-                if (GetForRemoval(path.Parent) is var hidden && hidden != MergedTree.None)
-                {
-                    HideLower(hidden);
-                }
-
-                return;
-            case WhiteoutKind.Name:
-                ReadOnlySpan<byte> removed = Whiteout.Removed(path.Base, path.Full);
-                if (GetForRemoval(path.Parent) is var directory && directory != MergedTree.None)
-                {
-                    RemoveLower(directory, removed);
-                }
-
-                return;
-            default:
-                Make(entry, path, position);
-                return;
+            case LayerRule.DescribeRoot:
+                tree.SetLook(MergedTree.Root, EntryLook.Of(entry, withXattrs: true));
+                break;
+            case LayerRule.HideLower when GetForRemoval(read.Path.Parent) is var hidden and not MergedTree.None:
+                HideLower(hidden);
+                break;
+            case LayerRule.RemoveLower when GetForRemoval(read.Path.Parent) is var directory and not MergedTree.None:
+                RemoveLower(directory, read.Removed);
+                break;
+            case LayerRule.Make:
+                Make(entry, read.Path, position);
+                break;
         }
     }
 
@@ -164,17 +145,12 @@ internal sealed class TreeMerger(MergedTree tree, short layer, int begin, Action
 
     private int MakeHardLink(int parent, EntryPath path, TarEntry entry, int position)
     {
-        EntryPath target = EntryPath.Of(entry.LinkName);
-        if (target.IsRoot)
-        {
-            throw new PullException(PullError.Malformed, $"archive: {TarText.Show(path.Full)} is a hard link to the root");
-        }
-
+        EntryPath target = HardLinks.TargetOf(entry, path.Full);
         int directory = Walk(target.Parent, position, make: false);
         int found = directory == MergedTree.None ? MergedTree.None : tree.Find(directory, target.Base);
         if (found != MergedTree.None && tree.IsDirectory(found))
         {
-            throw new PullException(PullError.Malformed, $"archive: {TarText.Show(path.Full)} is a hard link to the directory {TarText.Show(target.Full)}");
+            throw HardLinks.ToDirectory(path.Full, target.Full);
         }
 
         if (found == MergedTree.None)
