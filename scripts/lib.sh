@@ -72,3 +72,13 @@ scratch_dir() {
   base=$(scratch_base "$1") || exit 1
   mktemp -d "$base/nativepull.XXXXXX"
 }
+
+# clear_away DIR : removes it and what is in it; what a test that failed left mounted there is let go, not entered
+clear_away() {
+  local place
+  tac /proc/self/mountinfo | while read -r _ _ _ _ place _; do
+    place=$(printf '%b' "$place") # blanks are \040 there
+    case $place in "$1"/*) umount -l "$place" ;; esac
+  done
+  rm -rf --one-file-system "$1"
+}

@@ -18,7 +18,8 @@ rm -f "$log"
 finish() {
   local status=$? total errors failed skipped not_run passed
   trap - EXIT INT TERM
-  [ -z "$scratch" ] || rm -rf "$scratch"
+  set +e
+  [ -z "$scratch" ] || clear_away "$scratch"
   read -r total errors failed skipped not_run < <(summary) || true
   if [ -n "${total:-}" ]; then
     passed=$((total - failed - skipped - not_run))

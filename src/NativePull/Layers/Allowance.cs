@@ -26,30 +26,27 @@ internal sealed class Allowance(LayerLimits limits)
         }
     }
 
-    /// <summary>Before the first byte of a file is written.</summary>
+    /// <summary>Before the first of a file's bytes is written, or those between two holes.</summary>
     /// <param name="root">Where it is to be.</param>
     /// <exception cref="PullException">LimitPassed, NoSpace.</exception>
-    internal void TakeFile(SafeFileHandle root, TarEntry file)
-    {
-        long size = file.DataSize;
-        TakeBytes(file, size, size >= WorthAsking ? Libc.FreeBytes(root) : null);
-    }
+    internal void TakeContent(SafeFileHandle root, ReadOnlySpan<byte> name, long size) =>
+        TakeBytes(name, size, size >= WorthAsking ? Libc.FreeBytes(root) : null);
 
     /// <summary>The same with what is free as it was found out before; null: nobody can say.</summary>
     /// <exception cref="PullException">LimitPassed, NoSpace.</exception>
-    internal void TakeBytes(TarEntry file, long size, long? free)
+    internal void TakeBytes(ReadOnlySpan<byte> name, long size, long? free)
     {
         // size first: the sum of two long numbers may pass the largest
         if (limits.MaximumUnpacked is { } maximum && (size > maximum || Interlocked.Add(ref bytes, size) > maximum))
         {
             throw new PullException(
                 PullError.LimitPassed,
-                $"archive: {TarText.Show(file.Name)} has {Text(size)} bytes; with it there would be more than the {Text(maximum)} allowed");
+                $"archive: {TarText.Show(name)} has {Text(size)} bytes; with it there would be more than the {Text(maximum)} allowed");
         }
 
         if (size > free)
         {
-            throw new PullException(PullError.NoSpace, $"archive: {TarText.Show(file.Name)} has {Text(size)} bytes, and {Text(free.Value)} are free");
+            throw new PullException(PullError.NoSpace, $"archive: {TarText.Show(name)} has {Text(size)} bytes, and {Text(free.Value)} are free");
         }
     }
 

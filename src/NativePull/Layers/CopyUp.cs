@@ -6,7 +6,8 @@ namespace NativePull.Layers;
 /// <summary>
 /// What overlayfs does before it changes a lower file: the file comes into the upper layer whole, so that all its names there can be one inode.
 /// </summary>
-internal sealed class CopyUp(LayerDirectories directories, EntryMetadata metadata)
+/// <param name="takeContent">Told the name and how many of its bytes are about to be written: an entry of a few bytes may stand for any number.</param>
+internal sealed class CopyUp(LayerDirectories directories, EntryMetadata metadata, Action<ReadOnlySpan<byte>, long> takeContent)
 {
     // Bytes.
     private const int BufferSize = 128 * 1024;
@@ -57,12 +58,13 @@ internal sealed class CopyUp(LayerDirectories directories, EntryMetadata metadat
     }
 
     // Holes stay holes: a sparse file of a lower layer may be larger than any disk, and than could ever be read.
-    private static void CopyContent(SafeFileHandle from, SafeFileHandle to, byte[] path)
+    private void CopyContent(SafeFileHandle from, SafeFileHandle to, byte[] path)
     {
         byte[] buffer = new byte[BufferSize];
         long offset = 0;
         while (Libc.TryNextData(from, offset, out long start, out long end))
         {
+            takeContent(path, end - start);
             int read = 1;
             for (offset = start; offset < end && read > 0; offset += read)
             {

@@ -189,7 +189,7 @@ internal sealed class ExtractReport
     /// <summary>Bytes of headers that are kept in memory.</summary>
     internal long Held { get; set; }
 
-    /// <summary>Content of files.</summary>
+    /// <summary>Bytes of files' content, holes not counted; of a layer that failed, of what it was about to write too.</summary>
     internal long Bytes { get; set; }
 
     /// <summary>Entries that belong to somebody else than the archive says.</summary>

@@ -62,7 +62,7 @@ internal sealed class FlatArchive : IDisposable
             token.ThrowIfCancellationRequested();
             allowance.TakeEntry();
             // with its holes, which are written out
-            allowance.TakeBytes(reader.Current, reader.Current.Size, free);
+            allowance.TakeBytes(reader.Current.Name, reader.Current.Size, free);
             long held = tree.Held;
             merger.Add(reader.Current, ++position);
             allowance.Hold(tree.Held - held);

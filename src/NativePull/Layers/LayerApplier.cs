@@ -39,7 +39,7 @@ internal sealed class LayerApplier : IDisposable
         hardLinks = new HardLinks(directories, lowerLinks, overlay, Hold);
         specialFiles = new SpecialFiles(directories, options, metadata, Report);
         removal = new LowerRemoval(directories, overlay);
-        settling = new LayerSettling(directories, lowerLinks, metadata, options);
+        settling = new LayerSettling(directories, lowerLinks, metadata, options, TakeContent);
     }
 
     internal ExtractReport Report { get; } = new();
@@ -94,6 +94,12 @@ internal sealed class LayerApplier : IDisposable
     {
         Report.Entries++;
         allowance.TakeEntry();
+    }
+
+    private void TakeContent(ReadOnlySpan<byte> name, long size)
+    {
+        Report.Bytes += size;
+        allowance.TakeContent(root.Handle, name, size);
     }
 
     private void Hold(long count)
@@ -157,7 +163,7 @@ internal sealed class LayerApplier : IDisposable
 
     private void MakeFile(TouchedDirectory parent, byte[] name, TarReader reader, byte[] path, byte[] buffer, CancellationToken token)
     {
-        allowance.TakeFile(root.Handle, reader.Current);
+        TakeContent(reader.Current.Name, reader.Current.DataSize);
         int errno = NewFile.Create(directories.Open(parent), name, out SafeFileHandle? created);
         if (errno == Errno.Exists)
         {
@@ -174,7 +180,7 @@ internal sealed class LayerApplier : IDisposable
     }
 
     // Holes of a sparse file are never written, so they stay holes.
-    private void WriteContent(SafeFileHandle file, TarReader reader, byte[] path, byte[] buffer, CancellationToken token)
+    private static void WriteContent(SafeFileHandle file, TarReader reader, byte[] path, byte[] buffer, CancellationToken token)
     {
         long end = 0;
         int read;
@@ -183,7 +189,6 @@ internal sealed class LayerApplier : IDisposable
             token.ThrowIfCancellationRequested();
             Failure.ThrowIf(Libc.WriteAll(file, buffer.AsSpan(0, read), position), "write", path);
             end = position + read;
-            Report.Bytes += read;
         }
 
         if (reader.Current.Size > end)

@@ -4,10 +4,12 @@ using NativePull.Native;
 namespace NativePull.Layers;
 
 /// <summary>What remains to be done to a layer's directories when its last entry is read: what the layers below decide, then modes and times.</summary>
-internal sealed class LayerSettling(LayerDirectories directories, LowerLinks lowerLinks, EntryMetadata metadata, ExtractOptions options)
+/// <param name="takeContent">As <see cref="CopyUp"/> has it.</param>
+internal sealed class LayerSettling(
+    LayerDirectories directories, LowerLinks lowerLinks, EntryMetadata metadata, ExtractOptions options, Action<ReadOnlySpan<byte>, long> takeContent)
 {
     private readonly bool overlay = options.Format == LayerFormat.Overlay;
-    private readonly CopyUp copyUp = new(directories, metadata);
+    private readonly CopyUp copyUp = new(directories, metadata, takeContent);
 
     /// <summary>The layer's word on the root, which waits for the end: until then nobody else may enter.</summary>
     internal TarEntry? RootEntry { get; set; }

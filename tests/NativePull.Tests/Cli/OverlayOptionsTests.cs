@@ -57,7 +57,7 @@ public sealed class OverlayOptionsTests
         }
         finally
         {
-            (await Binary.ProgramAsync("umount", work["m"])).Expect(0);
+            await Binary.UnmountAsync(work["m"]);
         }
     }
 }

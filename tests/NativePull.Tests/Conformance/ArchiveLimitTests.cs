@@ -119,6 +119,20 @@ public sealed class ArchiveLimitTests
         (await run.ExtractAsync("--max-unpacked", "1001", "--max-entries", "2", "--ownership", "squash")).Expect(0);
     }
 
+    // In a layer's own directory a hard link to a lower file is a copy of it: a header alone makes any number of bytes.
+    [Fact]
+    public async Task Copies_of_lower_files_count_among_the_bytes()
+    {
+        using LayerRun run = new(LayerStack.Of(tar => tar.File("f", Bytes.Repeat('x', 600)), tar => tar.HardLink("g", "f")).Select(LayoutLayer.Of));
+
+        run.AssertRefused(
+            await run.RunAsync("--layers", run["l"], "--ownership", "squash", "--max-unpacked", "1199"),
+            7,
+            ["g has 600 bytes; with it there would be more than the 1199 allowed"]);
+        (await run.RunAsync("--layers", run["l"], "--ownership", "squash", "--max-unpacked", "1200")).Expect(0);
+        (await run.RunAsync("--rootfs", run["r"], "--ownership", "squash", "--max-unpacked", "600")).Expect(0);
+    }
+
     [Fact]
     public async Task Nothing_of_an_image_beyond_a_limit_stays_in_the_store()
     {

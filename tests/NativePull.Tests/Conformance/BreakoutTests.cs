@@ -230,7 +230,7 @@ public sealed class BreakoutTests
         }
         finally
         {
-            (await Binary.ProgramAsync("umount", root)).Expect(0);
+            await Binary.UnmountAsync(root);
         }
 
         world.AssertUntouched(opened: false);

@@ -121,7 +121,7 @@ public sealed class WitnessFixture : IAsyncLifetime
         }
         finally
         {
-            await RunAsync("umount", scratch["mnt"]);
+            await Binary.UnmountAsync(scratch["mnt"]);
         }
     }
 

@@ -45,6 +45,21 @@ public static class Binary
     }
 
     /// <summary>
+    /// Unmounts, once nothing is in use there any more: until it becomes its program, a process that another test starts has copies of all our handles.
+    /// </summary>
+    public static async Task UnmountAsync(string path)
+    {
+        long begun = Stopwatch.GetTimestamp();
+        BinaryResult result;
+        while ((result = await ProgramAsync("umount", path)).Error.Contains("busy", StringComparison.Ordinal) && Stopwatch.GetElapsedTime(begun) < Patience)
+        {
+            await Task.Delay(50);
+        }
+
+        result.Expect(0);
+    }
+
+    /// <summary>
     /// The executable, quiet, with its peak memory as the last line on stderr: GNU time says what wait4(2) says of that one process, so nothing that runs
     /// beside it counts.
     /// </summary>

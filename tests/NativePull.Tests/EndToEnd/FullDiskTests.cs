@@ -44,7 +44,7 @@ public sealed partial class FullDiskTests
         }
         finally
         {
-            (await Binary.ProgramAsync("umount", scratch["s"])).Expect(0);
+            await Binary.UnmountAsync(scratch["s"]);
         }
     }
 
@@ -90,7 +90,7 @@ public sealed partial class FullDiskTests
         }
         finally
         {
-            (await Binary.ProgramAsync("umount", scratch["s"])).Expect(0);
+            await Binary.UnmountAsync(scratch["s"]);
         }
     }
 

@@ -39,7 +39,7 @@ public sealed class OutputTests
         }
         finally
         {
-            (await Binary.ProgramAsync("umount", work["m"])).Expect(0);
+            await Binary.UnmountAsync(work["m"]);
         }
 
         Assert.Equal(["l", "m", "r", "s", "unpacked", "x.tar"], work.Names);

@@ -223,5 +223,5 @@ internal sealed class DiskMount : IAsyncDisposable
         return new DiskMount(path);
     }
 
-    public async ValueTask DisposeAsync() => (await Binary.ProgramAsync("umount", Path)).Expect(0);
+    public ValueTask DisposeAsync() => new(Binary.UnmountAsync(Path));
 }

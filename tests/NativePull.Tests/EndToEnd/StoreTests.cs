@@ -138,7 +138,7 @@ public sealed class StoreTests
         }
         finally
         {
-            await Binary.ProgramAsync("umount", scratch["s"]);
+            await Binary.UnmountAsync(scratch["s"]);
         }
     }
 
@@ -172,7 +172,7 @@ public sealed class StoreTests
         }
         finally
         {
-            await Binary.ProgramAsync("umount", scratch["s"]);
+            await Binary.UnmountAsync(scratch["s"]);
         }
     }
 
@@ -197,7 +197,7 @@ public sealed class StoreTests
         }
         finally
         {
-            await Binary.ProgramAsync("umount", scratch["s"]);
+            await Binary.UnmountAsync(scratch["s"]);
         }
     }
 

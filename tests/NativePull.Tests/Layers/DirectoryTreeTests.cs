@@ -83,7 +83,7 @@ public sealed class DirectoryTreeTests
         }
         finally
         {
-            (await Binary.ProgramAsync("umount", work["tree/a/mounted"])).Expect(0);
+            await Binary.UnmountAsync(work["tree/a/mounted"]);
         }
 
         Assert.True(Directory.Exists(work["elsewhere/x"]));

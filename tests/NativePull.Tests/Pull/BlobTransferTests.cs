@@ -262,7 +262,7 @@ public sealed class BlobTransferTests : IDisposable
         }
         finally
         {
-            (await Binary.ProgramAsync("umount", layout.Parts)).Expect(0);
+            await Binary.UnmountAsync(layout.Parts);
         }
     }
 
