@@ -15,6 +15,7 @@ internal static class ExtractionSettings
         ["xattrs"] = static (limits, value) => limits with { Tar = limits.Tar with { MaximumXattrs = value } },
         ["xattr"] = static (limits, value) => limits with { Tar = limits.Tar with { MaximumXattr = value } },
         ["runs"] = static (limits, value) => limits with { Tar = limits.Tar with { MaximumSparseRuns = value } },
+        ["attributes"] = static (limits, value) => limits with { MaximumAttributes = value },
         ["held"] = static (limits, value) => limits with { MaximumHeld = value },
         ["memory"] = static (limits, value) => limits with { Memory = value },
     };

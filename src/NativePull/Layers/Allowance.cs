@@ -12,6 +12,7 @@ internal sealed class Allowance(LayerLimits limits)
 
     private long entries;
     private long bytes;
+    private long attributes;
     private long held;
 
     /// <summary>For what is remembered of each name.</summary>
@@ -50,6 +51,19 @@ internal sealed class Allowance(LayerLimits limits)
         }
     }
 
+    /// <summary>Before an extended attribute is written.</summary>
+    /// <param name="bytes">Its name and value.</param>
+    /// <exception cref="PullException">LimitPassed.</exception>
+    internal void TakeAttribute(ReadOnlySpan<byte> path, long bytes)
+    {
+        if (Interlocked.Add(ref attributes, bytes) is var all && all > limits.MaximumAttributes)
+        {
+            throw new PullException(
+                PullError.LimitPassed,
+                $"archive: with those of {TarText.Show(path)} extended attributes have {Text(all)} bytes, more than {Text(limits.MaximumAttributes)}");
+        }
+    }
+
     /// <summary>When headers are kept until others are read; a negative number when they are not any more.</summary>
     /// <exception cref="PullException">LimitPassed.</exception>
     internal void Hold(long count)
@@ -68,6 +82,7 @@ internal sealed class Allowance(LayerLimits limits)
         Interlocked.Add(ref held, -report.Held);
         Interlocked.Add(ref entries, -report.Entries);
         Interlocked.Add(ref bytes, -report.Bytes);
+        Interlocked.Add(ref attributes, -report.AttributeBytes);
     }
 
     private static string Text(long number) => number.ToString(CultureInfo.InvariantCulture);

@@ -10,7 +10,7 @@ namespace NativePull.Layers;
 /// both come after it; user.* can be set while the owner may still write; an ACL is bound to the mode, so it follows it; times come last.
 /// What a policy lets go is counted in the report.
 /// </summary>
-internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report)
+internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report, Allowance allowance)
 {
     private const uint SetUser = 0x800; // S_ISUID, inode(7)
     private const uint SetGroup = 0x400; // S_ISGID
@@ -117,6 +117,7 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
         {
             if (!OverlayMarks.IsMark(name, options.Whiteouts))
             {
+                Take(name.Length - 1 + value.Length, path);
                 Attribute(Libc.SetXattr(to, name, value), name, path);
             }
         }
@@ -244,8 +245,15 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
             }
 
             byte[] name = options.Format == LayerFormat.Overlay ? OverlayMarks.Escape(xattr.Name, options.Whiteouts) : xattr.Name;
+            Take(xattr.Size, path);
             Attribute(place.SetXattr([.. name, 0], ValueOf(xattr)), xattr.Name, path);
         }
+    }
+
+    private void Take(int bytes, ReadOnlySpan<byte> path)
+    {
+        report.AttributeBytes += bytes;
+        allowance.TakeAttribute(path, bytes);
     }
 
     // Not subject to --xattrs: without it the policy would be another.

@@ -100,6 +100,12 @@ internal sealed record LayerLimits
     internal long RatioFrom { get; init; } = 1L << 30;
 
     /// <summary>
+    /// Bytes of names and values of all members' extended attributes, those counted too that come with a copy of a lower file: no file system's free space
+    /// says what they take, and on tmpfs it is the kernel's memory. A signature and a label for each file of a large image fit (some 300 bytes, 200,000 times).
+    /// </summary>
+    internal long MaximumAttributes { get; init; } = 64 << 20;
+
+    /// <summary>
     /// Bytes of an image's headers that are kept until others are read: of hard links into the layers below, in memory, and of a flattened archive the
     /// attributes of directories.
     /// </summary>
@@ -192,6 +198,9 @@ internal sealed class ExtractReport
     /// <summary>Bytes of files' content, holes not counted; of a layer that failed, of what it was about to write too.</summary>
     internal long Bytes { get; set; }
 
+    /// <summary>Bytes of extended attributes, of names and of values.</summary>
+    internal long AttributeBytes { get; set; }
+
     /// <summary>Entries that belong to somebody else than the archive says.</summary>
     internal long OwnersLost { get; set; }
 
@@ -224,6 +233,7 @@ internal sealed class ExtractReport
         Entries += other.Entries;
         Held += other.Held;
         Bytes += other.Bytes;
+        AttributeBytes += other.AttributeBytes;
         OwnersLost += other.OwnersLost;
         ModesLost += other.ModesLost;
         XattrsLost += other.XattrsLost;

@@ -63,6 +63,11 @@ internal sealed class FlatArchive : IDisposable
             allowance.TakeEntry();
             // with its holes, which are written out
             allowance.TakeBytes(reader.Current.Name, reader.Current.Size, free);
+            foreach (TarXattr xattr in reader.Current.Xattrs)
+            {
+                allowance.TakeAttribute(reader.Current.Name, xattr.Size);
+            }
+
             long held = tree.Held;
             merger.Add(reader.Current, ++position);
             allowance.Hold(tree.Held - held);

@@ -35,7 +35,7 @@ internal sealed class LayerApplier : IDisposable
         pool = new SpillPool(this.allowance.Memory, () => NewFile.Nameless(root.Handle));
         directories = new LayerDirectories(root, options, pool, TakeEntry);
         LowerLinks lowerLinks = new(directories, Hold);
-        metadata = new EntryMetadata(options, Report);
+        metadata = new EntryMetadata(options, Report, this.allowance);
         hardLinks = new HardLinks(directories, lowerLinks, overlay, Hold);
         specialFiles = new SpecialFiles(directories, options, metadata, Report);
         removal = new LowerRemoval(directories, overlay);

@@ -16,7 +16,11 @@ internal enum TarEntryKind
 internal readonly record struct TarTime(long Seconds, int Nanoseconds);
 
 /// <summary>An extended attribute: name without NUL, value as it is.</summary>
-internal readonly record struct TarXattr(byte[] Name, byte[] Value);
+internal readonly record struct TarXattr(byte[] Name, byte[] Value)
+{
+    /// <summary>Bytes of both.</summary>
+    internal int Size => Name.Length + Value.Length;
+}
 
 /// <summary>One archive member with every header that speaks of it resolved. Names are bytes as the archive has them.</summary>
 internal sealed class TarEntry

@@ -56,9 +56,9 @@ internal sealed class FlatExtraction(
     {
         using RootDirectory root = RootDirectory.Open(target.Path, flat.KernelResolution);
         ExtractReport total = new();
-        new EntryMetadata(flat, total).Default(root.Handle, default);
-        root.SetDefaults();
         Allowance allowance = new(flat.Limits);
+        new EntryMetadata(flat, total, allowance).Default(root.Handle, default);
+        root.SetDefaults();
         foreach (LayerSource source in sources)
         {
             using LayerApplier applier = new(root, flat, allowance);

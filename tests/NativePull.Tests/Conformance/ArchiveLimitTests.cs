@@ -31,6 +31,10 @@ public sealed class ArchiveLimitTests
         ["unpacked bytes, sizes whose sum passes 63 bits"] = new(
             new TarBuilder().File("a", new byte[600]).End(), new TarBuilder().File("a", new byte[600]).Member("b", '0', fields => fields.Size(long.MaxValue)),
             "b has 9223372036854775807 bytes; with it there would be more than the 1000 allowed", ["--max-unpacked", "1000"], []),
+        ["attributes of all members"] = new(
+            new TarBuilder().Xattr("user.a", "1234").File("a").Xattr("user.a", "1234").File("b").End(),
+            new TarBuilder().Xattr("user.a", "1234").File("a").Xattr("user.a", "12345").File("b").End(),
+            "with those of b extended attributes have 21 bytes, more than 20", ["--limit", "attributes=20"], ["--limit", "attributes=21"]),
         ["depth"] = new(
             new TarBuilder().Directory(Deep(4096)).End(), new TarBuilder().Directory(Deep(4097)).End(), "is 4097 directories deep, more than 4096", "--limit", "depth=4097"),
         ["a name in pax"] = new(
@@ -123,7 +127,13 @@ public sealed class ArchiveLimitTests
     [Fact]
     public async Task Copies_of_lower_files_count_among_the_bytes()
     {
-        using LayerRun run = new(LayerStack.Of(tar => tar.File("f", Bytes.Repeat('x', 600)), tar => tar.HardLink("g", "f")).Select(LayoutLayer.Of));
+        using LayerRun run = new(LayerStack.Of(tar => tar.Xattr("user.a", "1234").File("f", Bytes.Repeat('x', 600)), tar => tar.HardLink("g", "f")).Select(LayoutLayer.Of));
+
+        // and its attributes
+        run.AssertRefused(
+            await run.RunAsync("--layers", run["l"], "--ownership", "squash", "--xattrs", "keep", "--limit", "attributes=19"), 7, ["with those of g extended attributes have 20 bytes, more than 19"]);
+        (await run.RunAsync("--rootfs", run["r"], "--ownership", "squash", "--xattrs", "keep", "--limit", "attributes=19")).Expect(0);
+        Directory.Delete(run["r"], recursive: true);
 
         run.AssertRefused(
             await run.RunAsync("--layers", run["l"], "--ownership", "squash", "--max-unpacked", "1199"),
@@ -194,7 +204,7 @@ public sealed class ArchiveLimitTests
 
         BinaryResult result = await run.RunAsync("--rootfs", run["r"], "--limit", text);
 
-        Assert.Contains($"--limit: \"{text.Split(',')[^1]}\" is not one of ratio, name, depth, pax, xattrs, xattr, runs, held, memory", result.Expect(2).Error, StringComparison.Ordinal);
+        Assert.Contains($"--limit: \"{text.Split(',')[^1]}\" is not one of ratio, name, depth, pax, xattrs, xattr, runs, attributes, held, memory", result.Expect(2).Error, StringComparison.Ordinal);
     }
 
     [Fact]
