@@ -260,9 +260,9 @@ internal sealed class LayerDirectories : IDisposable
 
     public void Dispose() => handles.Dispose();
 
+    // Null: something else is in the way.
     private TouchedDirectory? Walk(ReadOnlySpan<byte> path, Absent absent, bool follow, out byte[] missing)
     {
-        missing = [];
         TouchedDirectory at = Root;
         NameWalk walk = new(path);
         while (walk.MoveNext())
@@ -271,31 +271,45 @@ internal sealed class LayerDirectories : IDisposable
             {
                 at = at.Parent ?? at;
             }
-            else if (Child(at, EntryPath.Terminated(walk.Component), absent, out byte[]? link) is { } child)
+            else if (Child(at, EntryPath.Terminated(walk.Component), out bool isBlocked, out byte[]? link) is { } child)
             {
                 at = child;
             }
-            else if (link is null || (link.Length > 0 && !follow))
-            {
-                return null;
-            }
-            else if (link.Length == 0)
-            {
-                missing = EntryPath.Of(walk.Rest).Full;
-                return at;
-            }
-            else
+            else if (link is not null && follow)
             {
                 at = walk.Follow(link) ? Root : at;
             }
+            else
+            {
+                walk.Miss(isBlocked);
+            }
+        }
+
+        missing = [];
+        if (walk.Missing.Count > 0 && walk.IsBlocked && absent != Absent.Forced)
+        {
+            return null;
+        }
+
+        if (absent == Absent.Ends)
+        {
+            missing = Joined(walk.Missing);
+            return at;
+        }
+
+        foreach (byte[] name in walk.Missing)
+        {
+            takeEntry();
+            at = MakeIn(at, EntryPath.Terminated(name), out _);
         }
 
         return at;
     }
 
-    // Null: a link of this layer to be followed, or nothing where link is empty, or something else in the way where it is null.
-    private TouchedDirectory? Child(TouchedDirectory parent, byte[] name, Absent absent, out byte[]? link)
+    // Null: no directory. What there is instead blocks the way; a link of this layer may be followed.
+    private TouchedDirectory? Child(TouchedDirectory parent, byte[] name, out bool isBlocked, out byte[]? link)
     {
+        isBlocked = false;
         link = null;
         if (Known(parent, name) is { } ours)
         {
@@ -307,25 +321,28 @@ internal sealed class LayerDirectories : IDisposable
         {
             case 0:
                 return AddExisting(parent, name, there!, mode);
-            case Errno.NoEntry when absent == Absent.Ends:
-                link = [];
-                return null;
             case Errno.NoEntry:
-                takeEntry();
-                return MakeIn(parent, name, out _);
+                return null;
             case Errno.NotDirectory or Errno.TooManyLinks:
+                isBlocked = true;
                 link = IsWritten(parent, name) && !LowerSymlinks.Contains(new NameKey(parent, name)) ? Libc.ReadLink(Open(parent), name) : null;
-                if (link is not null || absent != Absent.Forced)
-                {
-                    return null;
-                }
-
-                takeEntry();
-                return MakeIn(parent, name, out _);
+                return null;
             default:
                 Failure.ThrowIf(errno, "open", parent.PathOf(name));
                 return null;
         }
+    }
+
+    private static byte[] Joined(IReadOnlyList<byte[]> components)
+    {
+        using MemoryStream path = new();
+        foreach (byte[] component in components)
+        {
+            path.Write(path.Length == 0 ? default : "/"u8);
+            path.Write(component);
+        }
+
+        return path.ToArray();
     }
 
     // mode: what it was, where it had to be widened to be opened

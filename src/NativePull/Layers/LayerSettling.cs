@@ -61,10 +61,15 @@ internal sealed class LayerSettling(
 
     private void Finish(TouchedDirectory directory, LowerLayers lowers)
     {
-        if (overlay ? !MergeWithLower(directory, lowers) : !KeepInFlat(directory))
+        if (overlay && !MergeWithLower(directory, lowers))
         {
             directories.RemoveEmpty(directory);
             return;
+        }
+
+        if (!overlay && directory.IsNew)
+        {
+            Imply(directory, null);
         }
 
         if (directory.Parent is null && RootEntry is not null)
@@ -111,22 +116,6 @@ internal sealed class LayerSettling(
         }
 
         Imply(directory, merges ? lower : null);
-        return true;
-    }
-
-    // False: it was made on the way of a link that led out of it again.
-    private bool KeepInFlat(TouchedDirectory directory)
-    {
-        if (directory is { IsNew: true, Holds: false })
-        {
-            return false;
-        }
-
-        if (directory.IsNew)
-        {
-            Imply(directory, null);
-        }
-
         return true;
     }
 

@@ -11,8 +11,8 @@ internal sealed class LowerRemoval(LayerDirectories directories, bool overlay)
         TouchedDirectory? ours = directories.Known(parent, name);
         if (ours is { Holds: true })
         {
-            ours.IsNew = true;
             Hide(ours);
+            ours.IsNew = true;
             return;
         }
 
@@ -36,6 +36,13 @@ internal sealed class LowerRemoval(LayerDirectories directories, bool overlay)
             return;
         }
 
+        // what is new has nothing of a lower layer in it, nor has what was hidden before; markers cost an archive nothing, and each would go through all of it
+        if (top.IsNew || top.IsOpaque)
+        {
+            return;
+        }
+
+        top.IsOpaque = true;
         Stack<TouchedDirectory> pending = new([top]);
         while (pending.TryPop(out TouchedDirectory? directory))
         {
@@ -48,8 +55,12 @@ internal sealed class LowerRemoval(LayerDirectories directories, bool overlay)
                     TouchedDirectory? ours = directories.Known(directory, name);
                     if (ours is { Holds: true })
                     {
+                        if (!ours.IsNew && !ours.IsOpaque)
+                        {
+                            pending.Push(ours);
+                        }
+
                         ours.IsNew = true;
-                        pending.Push(ours);
                     }
                     else if (ours is not null || !directories.IsWritten(directory, name))
                     {

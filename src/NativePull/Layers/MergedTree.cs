@@ -116,7 +116,16 @@ internal sealed class MergedTree
     internal void SetLook(int directory, EntryLook look)
     {
         int at = names[directory].Inode;
-        looks[at] = RecordOf(look) with { FirstChild = looks[at].FirstChild };
+        looks[at] = RecordOf(look) with { FirstChild = looks[at].FirstChild, HiddenBy = looks[at].HiddenBy };
+    }
+
+    /// <summary>The layer that last hid what lower ones have in a directory; 0, which has none below it, where none did.</summary>
+    internal short HiddenBy(int directory) => looks[names[directory].Inode].HiddenBy;
+
+    internal void SetHiddenBy(int directory, short layer)
+    {
+        int at = names[directory].Inode;
+        looks[at] = looks[at] with { HiddenBy = layer };
     }
 
     /// <summary>Keeps a look that is no directory's.</summary>
@@ -229,7 +238,7 @@ internal sealed class MergedTree
 
     private LookRecord RecordOf(EntryLook look) => new()
     {
-        Mode = look.Mode,
+        Mode = (ushort)look.Mode,
         Uid = look.Uid,
         Gid = look.Gid,
         Seconds = look.Modified.Seconds,
@@ -276,7 +285,8 @@ internal sealed class MergedTree
     {
         internal long Seconds;
         internal int Nanoseconds;
-        internal uint Mode;
+        internal ushort Mode; // permissions, inode(7)
+        internal short HiddenBy;
         internal uint Uid;
         internal uint Gid;
         internal int FirstChild;

@@ -26,7 +26,7 @@ internal sealed record TouchedDirectory(DirectoryTable Table, int Number)
     /// <summary>No directory of a lower layer shows through: the layer removed it, or there was none.</summary>
     internal bool IsNew { get => Has(DirectoryFlags.New); set => Set(DirectoryFlags.New, value); }
 
-    /// <summary>Hides all that lower layers have in it (overlay).</summary>
+    /// <summary>Hides all that lower layers have in it; flat, that has been removed.</summary>
     internal bool IsOpaque { get => Has(DirectoryFlags.Opaque); set => Set(DirectoryFlags.Opaque, value); }
 
     /// <summary>Whiteouts of this layer are in it (overlay).</summary>

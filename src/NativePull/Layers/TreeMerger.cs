@@ -98,15 +98,21 @@ internal sealed class TreeMerger(MergedTree tree, short layer, int begin, Action
             {
                 at = walk.Follow(link) ? MergedTree.Root : at;
             }
-            else if (make)
-            {
-                takeEntry();
-                at = MakeDirectory(at, walk.Component, position);
-            }
             else
             {
-                return MergedTree.None;
+                walk.Miss(isBlocked: child != MergedTree.None);
             }
+        }
+
+        if (!make && walk.Missing.Count > 0)
+        {
+            return MergedTree.None;
+        }
+
+        foreach (byte[] missing in walk.Missing)
+        {
+            takeEntry();
+            at = MakeDirectory(at, missing, position);
         }
 
         return at;
@@ -193,22 +199,34 @@ internal sealed class TreeMerger(MergedTree tree, short layer, int begin, Action
     // The opaque marker: everything lower layers have in the directory is hidden, at any depth.
     private void HideLower(int directory)
     {
+        if (HasNoLower(directory))
+        {
+            return;
+        }
+
+        tree.SetHiddenBy(directory, layer);
         int at = tree.NextBelow(directory, directory);
         while (at != MergedTree.None)
         {
-            bool holds = !tree.IsGone(at) && Holds(at);
-            if (holds)
+            bool enter = false;
+            if (!tree.IsGone(at) && Holds(at))
             {
                 Renew(at);
+                enter = !HasNoLower(at);
+                tree.SetHiddenBy(at, layer);
             }
             else if (!tree.IsGone(at) && tree[at].WrittenBy != layer)
             {
                 tree.Remove(at);
             }
 
-            at = tree.NextBelow(directory, at, enter: holds);
+            at = tree.NextBelow(directory, at, enter);
         }
     }
+
+    // Nothing of a lower layer is in it, nor will be: the layer made it, or has hidden all that was there. Markers cost an archive nothing, and each would
+    // go through all that the layer has there.
+    private bool HasNoLower(int directory) => tree[directory].Position >= begin || tree.HiddenBy(directory) == layer;
 
     // What lower layers said of a directory does not count any more; what this layer says does.
     private void Renew(int directory)

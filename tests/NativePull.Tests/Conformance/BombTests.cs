@@ -62,6 +62,37 @@ public sealed class BombTests
         }
     }
 
+    // A marker is 512 bytes of the same, over and over; if each went through all that is in the directory, 200 KB would take a quarter of an hour, and a megabyte hours.
+    [Theory]
+    [InlineData("d/.wh..wh..opq")]
+    [InlineData(".wh.d")]
+    [InlineData("d/.wh.e")]
+    public async Task Markers_without_number_cost_no_more_than_other_entries(string marker)
+    {
+        const int count = 30_000;
+        TarBuilder lower = new();
+        TarBuilder upper = new();
+        for (int i = 0; i < count; i++)
+        {
+            lower.File($"d/e/old{i}");
+            upper.File($"d/e/new{i}");
+        }
+
+        for (int i = 0; i < count; i++)
+        {
+            upper.File(marker);
+        }
+
+        using LayerRun run = new(new[] { lower, upper }.Select(tar => Layer(tar.End().ToArray())));
+
+        (await run.ExtractAsync("--ownership", "squash")).Expect(0);
+
+        Assert.Equal(count, Directory.GetFiles(run["r/d/e"]).Length);
+        AwkwardTree.Run(run.Path, string.Create(CultureInfo.InvariantCulture, $"[ $(tar -tf x | grep -c /new) = {count} ] && ! tar -tf x | grep -q /old"));
+
+        static LayoutLayer Layer(byte[] archive) => new(TarBuilder.GZip(archive), archive, LayoutLayer.Tar + "+gzip");
+    }
+
     [Theory]
     [InlineData('x', "the pax header", 1_048_576)]
     [InlineData('g', "the global pax header", 1_048_576)]

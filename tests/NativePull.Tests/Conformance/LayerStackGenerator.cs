@@ -177,6 +177,7 @@ internal sealed class LayerStackGenerator
         4 => "/",
         5 => "./" + Name() + "/",
         6 => "nowhere",
+        7 => $"{Name()}/../{(random.Next(3) == 0 ? "../" : "")}{Path()}",
         _ => Name(),
     };
 

@@ -107,6 +107,18 @@ public sealed class WhiteoutTests
         ["below a link of the same layer to a lower directory"] = ([Base, tar => tar.Symlink("l", "d/sub").File("l/n", "n")], [.. BaseTree[..4], "d/sub/n=n", "d/sub/x=x", "f=f", "l->d/sub"]),
         ["below a link of the same layer to nothing"] = ([tar => tar.Symlink("l", "no/where").File("l/x", "x")], ["l->no/where", "no/", "no/where/", "no/where/x=x"]),
         ["below links with dots"] = ([tar => tar.Directory("a/b/").Symlink("a/up", "../a/./b//..").File("a/up/x", "x")], ["a/", "a/b/", "a/up->../a/./b//..", "a/x=x"]),
+        ["below a link through what is not there"] = ([tar => tar.Symlink("l", "no/../x").File("l/f")], ["l->no/../x", "x/", "x/f="]),
+        ["below a link through what is not there, out of its directory"] =
+            ([tar => tar.Symlink("a/l", "no/no/../../../x").File("a/l/f").File("a/l/g")], ["a/", "a/l->no/no/../../../x", "x/", "x/f=", "x/g="]),
+        ["below a link through a file of the layer"] = ([tar => tar.File("no").Symlink("l", "no/../x").File("l/f")], ["l->no/../x", "no=", "x/", "x/f="]),
+        ["below a link through a lower file"] = ([Base, tar => tar.Symlink("l", "f/../x").File("l/n")], [.. BaseTree, "l->f/../x", "x/", "x/n="]),
+        ["below a link through a lower link"] = ([tar => tar.Symlink("s", "t"), tar => tar.Symlink("l", "s/../x").File("l/f")], ["l->s/../x", "s->t", "x/", "x/f="]),
+        ["below a link through what is not there, then a link"] =
+            ([tar => tar.Directory("t/").Symlink("m", "t").Symlink("l", "no/../m/x").File("l/f")], ["l->no/../m/x", "m->t", "t/", "t/x/", "t/x/f="]),
+        ["a hard link through a link through what is not there"] =
+            ([tar => tar.File("x/f", "1").Symlink("a/l", "no/../../x").HardLink("g", "a/l/f")], ["a/", "a/l->no/../../x", "g=1", "x/", "x/f=1@g"]),
+        ["a hard link through a link through what is not there to a lower file"] =
+            ([Base, tar => tar.Symlink("a/l", "no/../../d").HardLink("g", "a/l/a")], ["a/", "a/l->no/../../d", .. BaseTree[..1], "d/a=a", .. BaseTree[2..], "g=a@d/a"]),
         ["below a link of a lower layer"] = ([tar => tar.Directory("t/").File("t/x").Symlink("l", "t"), tar => tar.File("l/y", "y")], ["l/", "l/y=y", "t/", "t/x="]),
         ["removal below a link of a lower layer"] = ([tar => tar.Directory("t/").File("t/x").Symlink("l", "t"), tar => tar.Whiteout("l/x").Opaque("l")], ["l->t", "t/", "t/x="]),
         ["removal below a link of the same layer"] = ([tar => tar.File("t/x").File("t/y"), tar => tar.Symlink("l", "t").Whiteout("l/x")], ["l->t", "t/", "t/x=", "t/y="]),
