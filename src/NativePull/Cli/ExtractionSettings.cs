@@ -8,6 +8,7 @@ internal static class ExtractionSettings
 {
     private static readonly Dictionary<string, Func<LayerLimits, int, LayerLimits>> Limits = new()
     {
+        ["layers"] = static (limits, value) => limits with { MaximumLayers = value },
         ["ratio"] = static (limits, value) => limits with { MaximumRatio = value },
         ["name"] = static (limits, value) => limits with { Tar = limits.Tar with { MaximumName = value } },
         ["depth"] = static (limits, value) => limits with { Tar = limits.Tar with { MaximumDepth = value } },

@@ -73,6 +73,12 @@ internal readonly record struct IdRange(uint Container, uint Host, uint Count);
 internal sealed record LayerLimits
 {
     /// <summary>
+    /// Layers of one image. overlayfs stacks 500 (OVL_MAX_STACK of fs/overlayfs), Docker 127; a manifest has room for some 30,000, and each may be the same
+    /// large blob again.
+    /// </summary>
+    internal int MaximumLayers { get; init; } = 1_000;
+
+    /// <summary>
     /// Members of all layers, and directories that are made because a member lies in them; real images stay below a million, and an inode each is what
     /// a file system runs out of.
     /// </summary>
@@ -118,6 +124,15 @@ internal sealed record LayerLimits
     internal long Memory { get; init; } = Math.Clamp(GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / 20, 1L << 20, 12L << 20);
 
     internal TarLimits Tar { get; init; } = new();
+
+    /// <exception cref="PullException">LimitPassed.</exception>
+    internal void CheckLayers(int count)
+    {
+        if (count > MaximumLayers)
+        {
+            throw new PullException(PullError.LimitPassed, string.Create(CultureInfo.InvariantCulture, $"the image has {count} layers, more than {MaximumLayers}"));
+        }
+    }
 }
 
 /// <summary>How layers become files.</summary>

@@ -28,6 +28,11 @@ internal sealed class ImagePuller(
             throw new PullException(PullError.Unexpected, $"{reference}: expected {expected}, got {image.Digest}");
         }
 
+        if (options.ExtractLayers || options.Outputs.AreAsked)
+        {
+            options.Outputs.Extract.Limits.CheckLayers(image.Layers.Count);
+        }
+
         events.Report(new PullEvent.Resolved(reference, image.Digest, image.Platform));
         events.Report(new PullEvent.Planned(image.Layers.Count, image.TotalBytes));
         await KeepDocumentsAsync(image, token);

@@ -23,6 +23,7 @@ internal sealed class SourceExtractor(Stream stdin, Func<Task<string>> spool, IP
         SourceImage image = source.Kind == SourceKind.DockerArchive
             ? new DockerSource(source, files, events).Find(platform, explicitly)
             : await new OciSource(source, files, events).FindAsync(platform, explicitly, token);
+        options.Extract.Limits.CheckLayers(image.Layers.Count);
         List<LayerSource> sources = [.. image.Layers.Select((layer, i) => new LayerSource(layer, image.Open[i], static () => Task.CompletedTask, events))];
         using Outputs outputs = new(options, image.Digest, sources, null);
         outputs.Check();

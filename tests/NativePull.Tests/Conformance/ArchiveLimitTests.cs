@@ -123,6 +123,29 @@ public sealed class ArchiveLimitTests
         (await run.ExtractAsync("--max-unpacked", "1001", "--max-entries", "2", "--ownership", "squash")).Expect(0);
     }
 
+    [Fact]
+    public async Task Layers_without_number_are_refused_before_anything_is_fetched()
+    {
+        byte[] empty = new TarBuilder().End().ToArray();
+        using LayerRun run = new(Enumerable.Repeat(LayoutLayer.Of(empty), 1001));
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new(registry, "a/b");
+        for (int i = 0; i < 3; i++)
+        {
+            image.Layer(($"f{i}", [1]));
+        }
+
+        image.Publish();
+
+        await run.AssertRefusedAsync(7, ["the image has 1001 layers, more than 1000"]);
+        (await run.RunAsync("--tar", run["x"], "--limit", "layers=1001")).Expect(0);
+        BinaryResult pull = await Binary.RunAsync("pull", image.Reference(), "--store", run["s"], "--extract", "--limit", "layers=2");
+        Assert.Contains("the image has 3 layers, more than 2", pull.Expect(7).Error, StringComparison.Ordinal);
+        Assert.DoesNotContain(registry.Requests, request => request.Path.Contains(image.Layers[0].Digest.Hex, StringComparison.Ordinal));
+        // as it is it may be had
+        (await Binary.RunAsync("pull", image.Reference(), "--store", run["s"], "--limit", "layers=2")).Expect(0);
+    }
+
     // In a layer's own directory a hard link to a lower file is a copy of it: a header alone makes any number of bytes.
     [Fact]
     public async Task Copies_of_lower_files_count_among_the_bytes()
@@ -204,7 +227,7 @@ public sealed class ArchiveLimitTests
 
         BinaryResult result = await run.RunAsync("--rootfs", run["r"], "--limit", text);
 
-        Assert.Contains($"--limit: \"{text.Split(',')[^1]}\" is not one of ratio, name, depth, pax, xattrs, xattr, runs, attributes, held, memory", result.Expect(2).Error, StringComparison.Ordinal);
+        Assert.Contains($"--limit: \"{text.Split(',')[^1]}\" is not one of layers, ratio, name, depth, pax, xattrs, xattr, runs, attributes, held, memory", result.Expect(2).Error, StringComparison.Ordinal);
     }
 
     [Fact]
