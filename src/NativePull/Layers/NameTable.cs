@@ -1,3 +1,5 @@
+using System.Text;
+
 namespace NativePull.Layers;
 
 /// <summary>
@@ -36,6 +38,11 @@ internal sealed class NameTable
     /// <returns>None: there is no such name, or it was removed.</returns>
     internal int Find(int parent, ReadOnlySpan<byte> text)
     {
+        if (text.Length > byte.MaxValue)
+        {
+            return None;
+        }
+
         uint hash = HashOf(parent, text);
         int name = buckets[BucketOf(hash)] - 1;
         while (name != None)
@@ -167,13 +174,14 @@ internal sealed class NameTable
 
     private int BucketOf(uint hash) => (int)hash & (buckets.Count - 1);
 
-    // seeded by the process: an archive cannot choose names that meet in one bucket
+    // The one hash of the runtime that is made for what an adversary chooses: of a string's characters, keyed by the process. (HashCode has a seed, too, but
+    // it is xxHash, of which half of the pairs made to meet do meet whatever the seed.)
     private static uint HashOf(int parent, ReadOnlySpan<byte> text)
     {
-        HashCode hash = default;
-        hash.Add(parent);
-        hash.AddBytes(text);
-        return (uint)hash.ToHashCode();
+        Span<char> key = stackalloc char[2 + byte.MaxValue];
+        key[0] = (char)parent;
+        key[1] = (char)(parent >> 16);
+        return (uint)string.GetHashCode(key[..(2 + Encoding.Latin1.GetChars(text, key[2..]))]);
     }
 
     // 16 bytes

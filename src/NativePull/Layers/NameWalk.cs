@@ -26,7 +26,7 @@ internal ref struct NameWalk(ReadOnlySpan<byte> path)
     internal bool IsBlocked { get; private set; }
 
     /// <summary>Goes to the next component that has to be looked for where the walk is.</summary>
-    /// <exception cref="PullException">LimitPassed: a component that is longer than any name can be.</exception>
+    /// <exception cref="PullException">LimitPassed: a component that is longer than any name can be; UnsafeEntry: one that is a whiteout's.</exception>
     internal bool MoveNext()
     {
         while (below.Length > 0)
@@ -40,6 +40,12 @@ internal ref struct NameWalk(ReadOnlySpan<byte> path)
             }
 
             EntryPath.CheckLength(Component, path);
+            if (Component.StartsWith(".wh."u8))
+            {
+                // an entry's own name was seen to before, so it is a link's target: what it made would be a whiteout to whoever packs the tree again
+                throw new PullException(PullError.UnsafeEntry, $"archive: the way to {TarText.Show(path)} leads through {TarText.Show(Component)}, a whiteout's name");
+            }
+
             if (missing is not { Count: > 0 })
             {
                 return true;
