@@ -89,7 +89,7 @@ internal sealed class ArchiveFiles : ImageFiles
             string name = EntryPath.Key(EntryPath.Of(entry.Name).Full);
             places[name] = entry.Kind switch
             {
-                TarEntryKind.File => new Place(buffered.Position, entry.Size, null),
+                TarEntryKind.File => new Place(buffered.Position, entry.Size, null) { IsSparse = entry.DataSize != entry.Size },
                 TarEntryKind.HardLink => new Place(0, 0, EntryPath.Key(EntryPath.Of(entry.LinkName).Full)),
                 // relative to where the link lies; one that is absolute begins at the archive's root
                 TarEntryKind.Symlink => new Place(0, 0, EntryPath.Key(EntryPath.Of(
@@ -107,6 +107,11 @@ internal sealed class ArchiveFiles : ImageFiles
         {
             if (place.Target is null)
             {
+                if (place.IsSparse)
+                {
+                    throw new PullException(PullError.Unsupported, $"{TarText.Show(System.Text.Encoding.Latin1.GetBytes(name))} is in the archive as a sparse file, which is not supported there (tar without -S)");
+                }
+
                 return place.Start == 0 ? null : new RegionStream(archive.SafeFileHandle, place.Start, place.Length);
             }
 
@@ -119,7 +124,11 @@ internal sealed class ArchiveFiles : ImageFiles
     public override void Dispose() => archive.Dispose();
 
     /// <param name="Start">0: not a file.</param>
-    private readonly record struct Place(long Start, long Length, string? Target);
+    private readonly record struct Place(long Start, long Length, string? Target)
+    {
+        /// <summary>Its bytes are not all there, and not where a whole file's would be.</summary>
+        internal bool IsSparse { get; init; }
+    }
 
     /// <summary>Lets a wrapper be disposed without what it wraps.</summary>
     private sealed class Unowned(FileStream inner) : Stream

@@ -153,6 +153,7 @@ public sealed class SourceTests(SourceFiles files) : IClassFixture<SourceFiles>
         { "echo '{}' > lay/index.json", "oci:lay", 6, "manifests is missing" },
         { "echo 'nonsense' > lay/oci-layout", "oci:lay", 6, "malformed JSON" },
         { "echo '{\"imageLayoutVersion\":\"2.0.0\"}' > lay/oci-layout", "oci:lay", 7, "version 2.0.0" },
+        { "mkdir d; tar -xf docker.tar -C d; cp -r --sparse=always d e; tar -cSf sparse.tar -C e .", "docker-archive:sparse.tar", 7, "as a sparse file" },
         { "true", "oci:lay:v2", 3, "has no image \"v2\"; there is: v1" },
         { "true", "oci:lay:@7", 3, "only 1 images" },
         { "true", "oci:lay:@x", 2, "not @ and a number" },
