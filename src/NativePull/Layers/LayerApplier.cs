@@ -38,7 +38,7 @@ internal sealed class LayerApplier : IDisposable
         metadata = new EntryMetadata(options, Report, this.allowance);
         hardLinks = new HardLinks(directories, lowerLinks, overlay, Hold);
         specialFiles = new SpecialFiles(directories, options, metadata, Report);
-        removal = new LowerRemoval(directories, overlay);
+        removal = new LowerRemoval(directories, overlay, pool);
         settling = new LayerSettling(directories, lowerLinks, metadata, options, TakeContent);
     }
 

@@ -3,7 +3,8 @@ using NativePull.Native;
 namespace NativePull.Layers;
 
 /// <summary>What a layer's whiteouts do: flat, they remove what the layers below have made; in an overlay's layer they become overlayfs's own.</summary>
-internal sealed class LowerRemoval(LayerDirectories directories, bool overlay)
+/// <param name="pool">Takes what remains to be gone through: a directory may hold a million others.</param>
+internal sealed class LowerRemoval(LayerDirectories directories, bool overlay, SpillPool pool)
 {
     /// <summary>".wh.NAME": what lower layers have under the name goes; what this layer has put there stays.</summary>
     internal void Remove(TouchedDirectory parent, byte[] name)
@@ -43,9 +44,11 @@ internal sealed class LowerRemoval(LayerDirectories directories, bool overlay)
         }
 
         top.IsOpaque = true;
-        Stack<TouchedDirectory> pending = new([top]);
-        while (pending.TryPop(out TouchedDirectory? directory))
+        SpilledList<int> pending = new(pool);
+        pending.Add(top.Number);
+        while (pending.Count > 0)
         {
+            TouchedDirectory directory = directories.Touched.At(pending.Pop());
             string shown = TarText.Show(directory.Path);
             Libc.Rewind(directories.Open(directory));
             while (Libc.NextNames(directories.Open(directory), shown) is { Count: > 0 } names)
@@ -57,7 +60,7 @@ internal sealed class LowerRemoval(LayerDirectories directories, bool overlay)
                     {
                         if (!ours.IsNew && !ours.IsOpaque)
                         {
-                            pending.Push(ours);
+                            pending.Add(ours.Number);
                         }
 
                         ours.IsNew = true;
@@ -69,5 +72,7 @@ internal sealed class LowerRemoval(LayerDirectories directories, bool overlay)
                 }
             }
         }
+
+        pending.Clear();
     }
 }

@@ -29,7 +29,15 @@ internal sealed class SpilledList<T>(SpillPool pool)
         return Count - 1;
     }
 
-    /// <summary>Makes it longer; what is added is all zeros.</summary>
+    /// <summary>Takes the last one away, of one or more.</summary>
+    internal T Pop()
+    {
+        T last = this[Count - 1];
+        Count--;
+        return last;
+    }
+
+    /// <summary>Makes it longer; what is added is all zeros, unless there was something before.</summary>
     internal void Resize(int count)
     {
         while (pages.Count << Bits < count)

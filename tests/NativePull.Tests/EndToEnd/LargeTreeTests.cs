@@ -92,7 +92,27 @@ public sealed class LargeTreeTests
         TestContext.Current.TestOutputHelper?.WriteLine($"{store}: {Binary.PeakOf(result)} KiB");
     }
 
-    private static FakeImage Directories(FakeRegistry registry, int count)
+    // All are of both layers, so the marker has to go into each.
+    [Fact]
+    public async Task A_marker_above_directories_without_number_takes_no_more_than_64_MiB()
+    {
+        const int count = 400_000;
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        using TemporaryDirectory work = new();
+        FakeImage image = Directories(new FakeImage(registry, "a/b"), count, tops: 1);
+        Directories(image, count, tops: 1, marker: "0").Publish();
+
+        BinaryResult result = await Binary.MeasuredAsync("pull", image.Reference(), "--store", work["s"], "--rootfs", work["r"]);
+
+        Assert.InRange(Binary.PeakOf(result.Expect(0)), 1, Peak);
+        Assert.Equal(count, Directory.EnumerateDirectories(work["r/0"]).Count());
+        TestContext.Current.TestOutputHelper?.WriteLine($"{Binary.PeakOf(result)} KiB");
+    }
+
+    private static FakeImage Directories(FakeRegistry registry, int count) => Directories(new FakeImage(registry, "a/b"), count, tops: 100).Publish();
+
+    // A further layer.
+    private static FakeImage Directories(FakeImage image, int count, int tops, string? marker = null)
     {
         const int each = 10_000;
         using IncrementalHash diffId = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
@@ -102,16 +122,21 @@ public sealed class LargeTreeTests
             TarBuilder tar = new();
             for (int j = i; j < i + each; j++)
             {
-                tar.Directory(string.Create(CultureInfo.InvariantCulture, $"{j % 100}/{j / 100:d5}/"));
+                tar.Directory(string.Create(CultureInfo.InvariantCulture, $"{j % tops}/{j / tops:d5}/"));
             }
 
-            byte[] plain = (i + each < count ? tar : tar.End()).ToArray();
+            bool isLast = i + each >= count;
+            if (isLast && marker is not null)
+            {
+                tar.Opaque(marker);
+            }
+
+            byte[] plain = (isLast ? tar.End() : tar).ToArray();
             diffId.AppendData(plain);
             blob.Write(TarBuilder.GZip(plain));
         }
 
-        Digest content = Digest.FromBytes(diffId.GetHashAndReset());
-        return new FakeImage(registry, "a/b").Layer(blob.ToArray(), content).Publish();
+        return image.Layer(blob.ToArray(), Digest.FromBytes(diffId.GetHashAndReset()));
     }
 
     [Fact]
