@@ -31,6 +31,9 @@ internal sealed class RegistryPlace : IDisposable
             Headers = place.Headers,
             Credentials = place.IsMirror ? all.Credentials.ForOthers : all.Credentials,
             CertDirectory = place.IsMirror ? null : all.CertDirectory,
+            // nobody waits for a mirror, and so not for who gives tokens for it
+            Retry = place.IsMirror ? all.Retry with { Tries = 1 } : all.Retry,
+            WaitNetwork = place.IsMirror ? TimeSpan.Zero : all.WaitNetwork,
         };
         Uri host = place.Address.Base;
         connections = new Connections(host, options);

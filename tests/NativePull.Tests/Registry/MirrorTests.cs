@@ -112,6 +112,28 @@ public sealed class MirrorTests : IAsyncDisposable
         Assert.Contains("going on without it", Assert.Single(all), StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("nobody listens")]
+    [InlineData("503")]
+    public async Task A_mirror_whose_token_server_is_down_is_not_waited_for(string trouble)
+    {
+        await using var poor = new FakeRegistry
+        {
+            Auth = new FakeAuth
+            {
+                GetStatus = 503,
+                Challenge = trouble == "503" ? new FakeAuth().Challenge : $"Bearer realm=\"http://127.0.0.1:{FreePort()}/token\"",
+            },
+        }.Start();
+        Descriptor blob = second.AddBlob(Repository, FakeContent.Generated(9, 1000));
+        using var client = new RegistryClient(second.Address, it.Options with { Mirrors = new MirrorSettings { Given = [(second.Address, new Uri(poor.Url))] } });
+
+        byte[] content = await client.GetSmallBlobAsync(Repository, blob, 1000, RegistryHarness.Token);
+
+        Assert.True(blob.Digest.Matches(content));
+        Assert.Empty(it.Time.Waits);
+    }
+
     [Fact]
     public async Task Wrong_bytes_of_a_mirror_are_found_out_and_fetched_elsewhere()
     {
