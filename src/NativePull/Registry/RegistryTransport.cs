@@ -200,13 +200,23 @@ internal sealed class RegistryTransport(string registry, RegistryOptions options
         RegistryException failure = notFound;
         foreach (Uri address in addresses)
         {
-            Answer answer = await place.AskAtAsync(address, request, token);
-            if (IsUsable(answer.Status, request))
+            RegistryException refusal;
+            try
             {
-                return answer;
+                Answer answer = await place.AskAtAsync(address, request, token);
+                if (IsUsable(answer.Status, request))
+                {
+                    return answer;
+                }
+
+                refusal = await place.FailureOfAsync(answer, "", token);
+            }
+            catch (RegistryException unreachable)
+            {
+                refusal = unreachable;
             }
 
-            failure = await place.FailureOfAsync(answer, "", token);
+            failure = failure.IsTransient ? failure : refusal; // what passes is worth another try, whatever the others say
         }
 
         throw failure;

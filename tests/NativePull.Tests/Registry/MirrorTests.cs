@@ -211,6 +211,20 @@ public sealed class MirrorTests : IAsyncDisposable
     }
 
     [Fact]
+    public async Task A_foreign_layer_is_fetched_from_its_second_url_where_nobody_is_at_the_first()
+    {
+        await using var elsewhere = new FakeRegistry().Start();
+        Descriptor there = elsewhere.AddBlob(Repository, FakeContent.Generated(8, 1000));
+        Descriptor blob = there with { Urls = [$"http://127.0.0.1:{FreePort()}/x", $"{elsewhere.Url}/v2/{Repository}/blobs/{there.Digest}"] };
+        using var client = new RegistryClient(second.Address, it.Options with { ForeignLayers = true });
+
+        byte[] content = await client.GetSmallBlobAsync(Repository, blob, 1000, RegistryHarness.Token);
+
+        Assert.True(blob.Digest.Matches(content));
+        Assert.Empty(it.Time.Waits);
+    }
+
+    [Fact]
     public async Task Where_no_place_has_it_the_registrys_answer_counts()
     {
         RegistryException failure = await RegistryHarness.FailureAsync(() => it.ManifestAsync("sha256:" + new string('1', 64)));
