@@ -114,6 +114,25 @@ public sealed class BlobTransferTests : IDisposable
     }
 
     [Fact]
+    public async Task A_further_connection_that_is_led_to_somebody_not_trusted_is_left_out()
+    {
+        using var strangers = new FakeCertificates();
+        await using FakeRegistry stranger = new FakeRegistry { Certificate = strangers.Issue() }.Start();
+        await using var it = new RegistryHarness();
+        Descriptor blob = it.AddBlob(Size);
+        // the first connection is held until another has asked
+        Fault stall = it.Fake.Faults.On("/blobs/", new Fault { StallAfter = 500_000 });
+        it.Fake.Faults.On("/blobs/", new Fault { OnlyStretches = true, RedirectTo = $"{stranger.Url}/x", BeforeAnswer = stall.Release });
+
+        (BlobTransfer transfer, long received) = await PullAsync(it, blob);
+
+        Assert.True(transfer.UsedLanes);
+        Assert.True(it.Fake.Faults.AreMet);
+        Assert.Equal(Size, received);
+        AssertKept(blob);
+    }
+
+    [Fact]
     public async Task Holes_are_filled_from_a_registry_without_ranges()
     {
         await using var it = new RegistryHarness();
