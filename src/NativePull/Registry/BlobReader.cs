@@ -120,7 +120,8 @@ internal sealed class BlobReader(RegistryTransport transport, string repository,
     private bool IsAcceptable(Answer answer, long from)
     {
         HttpContentHeaders headers = answer.Response.Content.Headers;
-        if (end is not null && (answer.Status != HttpStatusCode.PartialContent || !IsTheRest(headers.ContentRange, from)))
+        bool hasOtherLength = headers.ContentLength is { } length && length != stop - from;
+        if (end is not null && (answer.Status != HttpStatusCode.PartialContent || !IsTheRest(headers.ContentRange, from) || hasOtherLength))
         {
             IsRefused = true;
             return false;

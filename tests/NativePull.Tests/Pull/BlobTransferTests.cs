@@ -52,6 +52,7 @@ public sealed class BlobTransferTests : IDisposable
         ["stretches of another place"] = (new Fault { OnlyStretches = true, RangeFrom = 5 }, 1000),
         ["429 for every further connection"] = (new Fault { OnlyStretches = true, Status = 429, Headers = [("Retry-After", "50")] }, 3),
         ["403 for every further connection"] = (new Fault { OnlyStretches = true, Status = 403 }, 3),
+        ["another length once"] = (new Fault { OnlyStretches = true, ContentLength = Size }, 1),
         ["503 now and then"] = (new Fault { OnlyStretches = true, Status = 503 }, 2),
     };
 

@@ -166,6 +166,20 @@ public sealed class BlobReaderTests
         Assert.Equal([0.5, 1, 2, 4, 8], it.Time.Waits.Select(wait => wait.TotalSeconds));
     }
 
+    [Fact]
+    public async Task A_stretch_that_is_announced_with_another_length_is_not_read()
+    {
+        await using var it = new RegistryHarness();
+        Descriptor blob = it.AddBlob(Size);
+        it.Fake.Faults.On("/blobs/", new Fault { ContentLength = Size });
+
+        await using BlobReader reader = it.Client.OpenRange(RegistryHarness.Repository, blob, 50_000, 100_000);
+        byte[] read = await RegistryHarness.ReadAsync(reader);
+
+        Assert.Empty(read);
+        Assert.True(reader.IsRefused);
+    }
+
     public static TheoryData<string> Liars => [.. Lies.Keys];
 
     private static readonly Dictionary<string, Fault[]> Lies = new()
