@@ -24,7 +24,7 @@ internal sealed class Attempts(string what, RegistryOptions options, IProgress<R
     /// <summary>The tries of what can be asked for in another way, where there is an answer that tells of a failure; a limit of the rate is none.</summary>
     internal int TriesOfAnswered { get; init; } = int.MaxValue;
 
-    /// <summary>Bytes came: the count starts anew.</summary>
+    /// <summary>Bytes came, or there is another way: the count starts anew.</summary>
     internal void Progress()
     {
         failures = 0;

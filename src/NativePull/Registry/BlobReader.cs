@@ -109,6 +109,7 @@ internal sealed class BlobReader(RegistryTransport transport, string repository,
         catch (RegistryException refused) when (from > 0 && end is null && MayBeAboutTheRange(refused.Status))
         {
             rangesFailed = true; // or it is about the blob: then it will be said again
+            attempts.Progress(); // another question: what the first one cost is not held against it
         }
         finally
         {

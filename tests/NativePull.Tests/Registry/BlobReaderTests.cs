@@ -180,6 +180,19 @@ public sealed class BlobReaderTests
         Assert.True(reader.IsRefused);
     }
 
+    [Fact]
+    public async Task The_whole_is_asked_for_with_all_patience_where_that_for_its_rest_is_at_an_end()
+    {
+        await using var it = new RegistryHarness();
+        Descriptor blob = it.AddBlob(Size);
+        it.Fake.Faults.On("/blobs/", new Fault { CutAfter = 10_000 });
+        it.Fake.Faults.On("/blobs/", new Fault { OnlyRanges = true, Status = 500 }, times: 5);
+        it.Fake.Faults.On("/blobs/", new Fault { CutAfter = 0 }, times: 5);
+
+        Assert.True(blob.Digest.Matches(await it.ReadBlobAsync(blob)));
+        Assert.True(it.Fake.Faults.AreMet);
+    }
+
     public static TheoryData<string> Liars => [.. Lies.Keys];
 
     private static readonly Dictionary<string, Fault[]> Lies = new()
