@@ -179,7 +179,7 @@ internal sealed class BlobReader(RegistryTransport transport, string repository,
 
     // Servers that know no ranges say so in many ways besides 416; a 500 is one when it has come as often as is borne. That a link has run out, or that
     // we are to sign in, was seen to before.
-    private static bool MayBeAboutTheRange(HttpStatusCode? status) =>
+    internal static bool MayBeAboutTheRange(HttpStatusCode? status) =>
         status is HttpStatusCode.BadRequest or HttpStatusCode.Forbidden or HttpStatusCode.NotFound or HttpStatusCode.MethodNotAllowed or HttpStatusCode.NotAcceptable
             or HttpStatusCode.PreconditionFailed or HttpStatusCode.InternalServerError or HttpStatusCode.NotImplemented;
 

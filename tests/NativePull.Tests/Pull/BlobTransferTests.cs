@@ -133,6 +133,24 @@ public sealed class BlobTransferTests : IDisposable
         AssertKept(blob);
     }
 
+    // As of several servers behind one name, of which not all know ranges.
+    [Theory]
+    [InlineData(400)]
+    [InlineData(500)]
+    [InlineData(501)]
+    public async Task A_registry_that_gives_stretches_no_longer_is_asked_for_the_rest_as_a_whole(int status)
+    {
+        await using var it = new RegistryHarness();
+        Descriptor blob = it.AddBlob(Size);
+        await HoldAsync(blob, new ByteRange(10_000_000, 11_000_000));
+        it.Fake.Faults.On("/blobs/", new Fault { OnlyStretches = true }); // nothing is wrong with the first
+        it.Fake.Faults.On("/blobs/", new Fault { OnlyRanges = true, Status = status }, times: 1000);
+
+        await PullAsync(it, blob, mostLanes: 1);
+
+        AssertKept(blob);
+    }
+
     [Fact]
     public async Task Holes_are_filled_from_a_registry_without_ranges()
     {
@@ -284,6 +302,15 @@ public sealed class BlobTransferTests : IDisposable
         {
             await Binary.UnmountAsync(layout.Parts);
         }
+    }
+
+    // As an earlier run left it, from other places of the blob than its beginning.
+    private async Task HoldAsync(Descriptor blob, ByteRange range)
+    {
+        byte[] bytes = FakeContent.Generated(7, Size).ToArray()[(int)range.Start..(int)range.End];
+        using BlobIngest ingest = await blobs.BeginAsync(blob, RegistryHarness.Token) ?? throw new InvalidOperationException("it is there");
+        ingest.AllowRanges();
+        ingest.BeginRange(range.Start).Write(bytes);
     }
 
     // As a killed process leaves it: nothing is said to the part any more.
