@@ -191,7 +191,7 @@ internal sealed partial class BlobIngest : IDisposable
             int read = RandomAccess.Read(part, buffer.AsSpan(0, (int)Math.Min(buffer.Length, end - offset)), offset);
             if (read == 0)
             {
-                break;
+                throw BecameShorter();
             }
 
             hash.AppendData(buffer, 0, read);
@@ -233,6 +233,8 @@ internal sealed partial class BlobIngest : IDisposable
         return new PullException(
             PullError.NoSpace, $"{layout.Parts}: no space left on its file system: {Text(blob.Size - Held)} bytes of blob {blob.Digest} are still to come{free}; what is here is kept");
     }
+
+    private PullException BecameShorter() => new(PullError.Machine, $"{path}: the part became shorter while it was written");
 
     private PullException Reject(PullError reason, string message)
     {

@@ -152,6 +152,20 @@ public sealed class BlobTransferTests : IDisposable
     }
 
     [Fact]
+    public async Task A_part_that_somebody_cuts_short_meanwhile_is_an_error_and_no_endless_wait()
+    {
+        Descriptor blob = Describe();
+        using BlobIngest ingest = await blobs.BeginAsync(blob, RegistryHarness.Token) ?? throw new InvalidOperationException("it is there");
+        ingest.AllowRanges();
+        ingest.BeginRange(0).Write(new byte[1000]);
+        (await Binary.ProgramAsync("truncate", "-s", "10", layout.Part(blob.Digest))).Expect(0);
+
+        PullException failure = Assert.Throws<PullException>(() => ingest.HashBehind(RegistryHarness.Token));
+
+        Assert.Equal(PullError.Machine, failure.Reason);
+    }
+
+    [Fact]
     public async Task Holes_are_filled_from_a_registry_without_ranges()
     {
         await using var it = new RegistryHarness();
@@ -303,6 +317,8 @@ public sealed class BlobTransferTests : IDisposable
             await Binary.UnmountAsync(layout.Parts);
         }
     }
+
+    private static Descriptor Describe() => new("application/vnd.oci.image.layer.v1.tar", FakeContent.Generated(7, Size).Digest, Size);
 
     // As an earlier run left it, from other places of the blob than its beginning.
     private async Task HoldAsync(Descriptor blob, ByteRange range)
