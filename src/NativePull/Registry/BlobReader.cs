@@ -121,7 +121,9 @@ internal sealed class BlobReader(RegistryTransport transport, string repository,
     private bool IsAcceptable(Answer answer, long from)
     {
         HttpContentHeaders headers = answer.Response.Content.Headers;
-        bool hasOtherLength = headers.ContentLength is { } length && length != stop - from;
+        // of a body in chunks it says nothing (RFC 9112, 6.3)
+        long? announced = answer.Response.Headers.TransferEncodingChunked == true ? null : headers.ContentLength;
+        bool hasOtherLength = announced is { } length && length != stop - from;
         if (end is not null && (answer.Status != HttpStatusCode.PartialContent || !IsTheRest(headers.ContentRange, from) || hasOtherLength))
         {
             IsRefused = true;
@@ -143,16 +145,16 @@ internal sealed class BlobReader(RegistryTransport transport, string repository,
             }
 
             skip = 0;
-            CheckLength(headers.ContentLength, stop - from, from);
+            CheckLength(announced, stop - from, from);
         }
         else
         {
             skip = Position;
             SendsWhole = Position > 0;
-            CheckLength(headers.ContentLength, blob.Size, from);
+            CheckLength(announced, blob.Size, from);
         }
 
-        lengthIsKnown = headers.ContentLength is not null;
+        lengthIsKnown = announced is not null;
         return true;
     }
 

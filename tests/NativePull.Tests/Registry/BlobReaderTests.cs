@@ -15,6 +15,7 @@ public sealed class BlobReaderTests
     {
         ["nothing wrong"] = [],
         ["in chunks"] = [new Fault { Chunked = true }],
+        ["in chunks, with a length that says nothing"] = [new Fault { Chunked = true, Headers = [("Content-Length", "7")] }],
         ["cut at the first byte"] = [new Fault { CutAfter = 0 }],
         ["cut after one byte"] = [new Fault { CutAfter = 1 }],
         ["cut before the last byte"] = [new Fault { CutAfter = Size - 1 }],
