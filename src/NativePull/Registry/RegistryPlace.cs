@@ -47,6 +47,9 @@ internal sealed class RegistryPlace : IDisposable
     /// <summary>It did not answer at all, and is left alone for the rest of the run.</summary>
     internal bool IsDead { get; set; }
 
+    /// <summary>It seemed so for want of a network.</summary>
+    internal bool IsOutOfReach { get; set; }
+
     internal bool UsedEmbeddedRoots => connections.UsedEmbeddedRoots;
 
     internal bool WasAskedWho(string repository) => auth.WasAsked(repository);
