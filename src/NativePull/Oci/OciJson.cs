@@ -49,11 +49,14 @@ internal static class OciJson
         CheckKind(document.Manifests, what, "manifests");
         DescriptorDocument config = document.Config ?? throw Missing(what, "config");
         DescriptorDocument?[] layers = document.Layers ?? throw Missing(what, "layers");
-        return new ImageManifest(
+        ImageManifest manifest = new(
             mediaType,
             ToDescriptor(config, what, "config"),
             [.. layers.Select((d, i) => ToDescriptor(d, what, $"layers[{i}]"))],
             document.ArtifactType);
+        return manifest.Layers.Aggregate(UInt128.Zero, (sum, layer) => sum + (UInt128)layer.Size) <= long.MaxValue
+            ? manifest
+            : throw new PullException(PullError.Malformed, $"{what}: its layers have more bytes together than a number can say");
     }
 
     /// <summary>Only what a config says about its platform; null where the bytes are no such document.</summary>

@@ -196,7 +196,8 @@ internal sealed class BlobTransfer(
             await lane.CloseAsync();
             return await ReadAsync(lane, buffer, isExtra, token);
         }
-        catch (RegistryException refused) when (refused.Reason is PullError.Denied or PullError.Unauthorized or PullError.NotFound || (!isExtra && lane.IsBrief && IsPassing(refused)))
+        catch (RegistryException refused) when (refused.Reason is PullError.Denied or PullError.Unauthorized or PullError.NotFound
+            || (!isExtra && ((lane.IsBrief && IsPassing(refused)) || (refused.Reason == PullError.Unavailable && BlobReader.MayBeAboutTheRange(refused.Status)))))
         {
             // whether that is meant for the whole as well is seen when the whole is asked for
             return 0;

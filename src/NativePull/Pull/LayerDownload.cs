@@ -10,8 +10,6 @@ namespace NativePull.Pull;
 /// </summary>
 internal sealed class LayerDownload(Descriptor blob, BlobStore blobs, IProgress<PullEvent> progress)
 {
-    private static readonly TimeSpan SignOfLife = TimeSpan.FromSeconds(20);
-
     private readonly Lock gate = new();
     private readonly TaskCompletionSource started = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private BlobIngest? ingest;
@@ -83,8 +81,8 @@ internal sealed class LayerDownload(Descriptor blob, BlobStore blobs, IProgress<
     {
         try
         {
-            await StayingAliveAsync(begun, turn.TakeAsync(token));
-            await FetchAsync(begun, registry, repository, limits, turn, token);
+            // no bytes come for a long time where a turn, a silent server, a Retry-After or a network is waited for
+            await begun.StayingAliveAsync(FetchInTurnAsync(begun, registry, repository, limits, turn, token));
         }
         finally
         {
@@ -96,6 +94,13 @@ internal sealed class LayerDownload(Descriptor blob, BlobStore blobs, IProgress<
 
             begun.Dispose();
         }
+    }
+
+    private async Task FetchInTurnAsync(
+        BlobIngest begun, RegistryClient registry, string repository, TransferLimits limits, DownloadQueue.Turn turn, CancellationToken token)
+    {
+        await turn.TakeAsync(token);
+        await FetchAsync(begun, registry, repository, limits, turn, token);
     }
 
     private async Task FetchAsync(
@@ -124,17 +129,6 @@ internal sealed class LayerDownload(Descriptor blob, BlobStore blobs, IProgress<
             await TransferAsync(begun, registry, repository, limits with { Connections = 1 }, turn, token);
             inOnePiece = true;
         }
-    }
-
-    // Another process that wants the blob takes whoever has its part, and shows no sign of life, for stuck.
-    private static async Task StayingAliveAsync(BlobIngest held, Task waiting)
-    {
-        while (!waiting.IsCompleted && await Task.WhenAny(waiting, Task.Delay(SignOfLife)) != waiting)
-        {
-            held.Touch();
-        }
-
-        await waiting;
     }
 
     // False: another digest, and it is worth fetching anew.
@@ -184,7 +178,7 @@ internal sealed class LayerDownload(Descriptor blob, BlobStore blobs, IProgress<
             try
             {
                 progress.Report(new PullEvent.GaveWay(Blob, refusal.Message));
-                await StayingAliveAsync(target, turn.GiveWayAsync(refusal.RetryAfter, cancel));
+                await turn.GiveWayAsync(refusal.RetryAfter, cancel);
                 return true;
             }
             finally

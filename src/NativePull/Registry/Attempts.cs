@@ -21,7 +21,10 @@ internal sealed class Attempts(string what, RegistryOptions options, IProgress<R
     /// </summary>
     internal Func<RegistryException, CancellationToken, Task<bool>>? GiveWay { get; init; }
 
-    /// <summary>Bytes came: the count starts anew.</summary>
+    /// <summary>The tries of what can be asked for in another way, where there is an answer that tells of a failure; a limit of the rate is none.</summary>
+    internal int TriesOfAnswered { get; init; } = int.MaxValue;
+
+    /// <summary>Bytes came, or there is another way: the count starts anew.</summary>
     internal void Progress()
     {
         failures = 0;
@@ -57,7 +60,8 @@ internal sealed class Attempts(string what, RegistryOptions options, IProgress<R
             return;
         }
 
-        if (failures >= policy.Tries)
+        bool isAnswered = failure.Status is not null && failure.Reason != PullError.RateLimited;
+        if (failures >= (isAnswered ? Math.Min(policy.Tries, TriesOfAnswered) : policy.Tries))
         {
             throw failure.Final(What, failures == 1 ? null : $" (given up after {failures} tries without progress)");
         }

@@ -109,6 +109,7 @@ internal sealed class BlobReader(RegistryTransport transport, string repository,
         catch (RegistryException refused) when (from > 0 && end is null && MayBeAboutTheRange(refused.Status))
         {
             rangesFailed = true; // or it is about the blob: then it will be said again
+            attempts.Progress(); // another question: what the first one cost is not held against it
         }
         finally
         {
@@ -120,7 +121,10 @@ internal sealed class BlobReader(RegistryTransport transport, string repository,
     private bool IsAcceptable(Answer answer, long from)
     {
         HttpContentHeaders headers = answer.Response.Content.Headers;
-        if (end is not null && (answer.Status != HttpStatusCode.PartialContent || !IsTheRest(headers.ContentRange, from)))
+        // of a body in chunks it says nothing (RFC 9112, 6.3)
+        long? announced = answer.Response.Headers.TransferEncodingChunked == true ? null : headers.ContentLength;
+        bool hasOtherLength = announced is { } length && length != stop - from;
+        if (end is not null && (answer.Status != HttpStatusCode.PartialContent || !IsTheRest(headers.ContentRange, from) || hasOtherLength))
         {
             IsRefused = true;
             return false;
@@ -141,16 +145,16 @@ internal sealed class BlobReader(RegistryTransport transport, string repository,
             }
 
             skip = 0;
-            CheckLength(headers.ContentLength, stop - from, from);
+            CheckLength(announced, stop - from, from);
         }
         else
         {
             skip = Position;
             SendsWhole = Position > 0;
-            CheckLength(headers.ContentLength, blob.Size, from);
+            CheckLength(announced, blob.Size, from);
         }
 
-        lengthIsKnown = headers.ContentLength is not null;
+        lengthIsKnown = announced is not null;
         return true;
     }
 
@@ -177,7 +181,7 @@ internal sealed class BlobReader(RegistryTransport transport, string repository,
 
     // Servers that know no ranges say so in many ways besides 416; a 500 is one when it has come as often as is borne. That a link has run out, or that
     // we are to sign in, was seen to before.
-    private static bool MayBeAboutTheRange(HttpStatusCode? status) =>
+    internal static bool MayBeAboutTheRange(HttpStatusCode? status) =>
         status is HttpStatusCode.BadRequest or HttpStatusCode.Forbidden or HttpStatusCode.NotFound or HttpStatusCode.MethodNotAllowed or HttpStatusCode.NotAcceptable
             or HttpStatusCode.PreconditionFailed or HttpStatusCode.InternalServerError or HttpStatusCode.NotImplemented;
 

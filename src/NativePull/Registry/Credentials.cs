@@ -102,9 +102,28 @@ internal sealed class Credentials
         }
     }
 
+    // A question that its asker gave up is nobody's answer.
+    private async Task<Account> AskAsync(string helper, string key, CancellationToken token)
+    {
+        while (true)
+        {
+            Lazy<Task<Account>> asked = Ask(helper, key, token);
+            try
+            {
+                return await asked.Value;
+            }
+            catch (OperationCanceledException) when (!token.IsCancellationRequested)
+            {
+                answers.TryRemove(KeyValuePair.Create(AnswerKey(helper, key), asked));
+            }
+        }
+    }
+
+    private static string AnswerKey(string helper, string key) => $"{helper}\n{key}";
+
     // Docker Hub's secrets are kept under the address that docker login has always used
-    private Task<Account> AskAsync(string helper, string key, CancellationToken token) => answers.GetOrAdd(
-        $"{helper}\n{key}",
+    private Lazy<Task<Account>> Ask(string helper, string key, CancellationToken token) => answers.GetOrAdd(
+        AnswerKey(helper, key),
         _ => new Lazy<Task<Account>>(() => Task.Run(
             () =>
             {
@@ -116,7 +135,7 @@ internal sealed class Credentials
 
                 return answer;
             },
-            token))).Value;
+            token)));
 }
 
 internal sealed record TokenDocument(

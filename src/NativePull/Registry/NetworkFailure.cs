@@ -13,7 +13,7 @@ internal static class NetworkFailure
 
     /// <param name="failure">One that <see cref="Is"/> said yes to. The caller's own cancellation has been looked for before.</param>
     /// <param name="stalled">Our guard ended it.</param>
-    internal static PullException Of(Exception failure, Uri address, bool stalled, RegistryOptions options)
+    internal static RegistryException Of(Exception failure, Uri address, bool stalled, RegistryOptions options)
     {
         string place = RegistryAddress.Shown(address);
         if (stalled)
@@ -26,7 +26,7 @@ internal static class NetworkFailure
             switch (cause)
             {
                 case PullException said:
-                    return said;
+                    return said as RegistryException ?? new RegistryException(said.Reason, said.Message, said.InnerException);
                 case AuthenticationException:
                     string hint = Innermost(cause).Contains("frame", StringComparison.Ordinal) ? " (what came was no TLS: a registry without it needs --plain-http)" : "";
                     return new RegistryException(PullError.TlsOther, $"{place}: no TLS connection: {Innermost(cause)}{hint}");

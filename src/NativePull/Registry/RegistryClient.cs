@@ -68,10 +68,9 @@ internal sealed class RegistryClient(string registry, RegistryOptions options, I
     internal async Task<Digest?> FindDigestAsync(string repository, string selector, CancellationToken token)
     {
         var request = new RegistryRequest($"v2/{repository}/manifests/{selector}", repository, MediaTypes.Manifests, 0) { IsHead = true };
-        RegistryOptions patience = options with { Retry = options.Retry with { Tries = Math.Min(2, options.Retry.Tries) } };
         try
         {
-            using Answer answer = await transport.SendAsync(request, new Attempts($"{Registry}/{repository}:{selector}", patience, retries), token);
+            using Answer answer = await transport.SendAsync(request, new Attempts($"{Registry}/{repository}:{selector}", options, retries) { TriesOfAnswered = 2 }, token);
             return Header(answer.Response, "Docker-Content-Digest") is [var named, ..] && Digest.TryParse(named, out Digest digest) ? digest : null;
         }
         catch (RegistryException refused) when (refused.Reason != PullError.RateLimited && refused.Status is not null)

@@ -31,6 +31,9 @@ internal sealed class RegistryPlace : IDisposable
             Headers = place.Headers,
             Credentials = place.IsMirror ? all.Credentials.ForOthers : all.Credentials,
             CertDirectory = place.IsMirror ? null : all.CertDirectory,
+            // nobody waits for a mirror, and so not for who gives tokens for it
+            Retry = place.IsMirror ? all.Retry with { Tries = 1 } : all.Retry,
+            WaitNetwork = place.IsMirror ? TimeSpan.Zero : all.WaitNetwork,
         };
         Uri host = place.Address.Base;
         connections = new Connections(host, options);
@@ -43,6 +46,9 @@ internal sealed class RegistryPlace : IDisposable
 
     /// <summary>It did not answer at all, and is left alone for the rest of the run.</summary>
     internal bool IsDead { get; set; }
+
+    /// <summary>It seemed so for want of a network.</summary>
+    internal bool IsOutOfReach { get; set; }
 
     internal bool UsedEmbeddedRoots => connections.UsedEmbeddedRoots;
 

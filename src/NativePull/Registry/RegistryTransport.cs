@@ -79,6 +79,10 @@ internal sealed class RegistryTransport(string registry, RegistryOptions options
             catch (RegistryException failure)
             {
                 await attempts.WaitAfterAsync(failure, token);
+                if (failure.IsNoNetwork && options.WaitNetwork > TimeSpan.Zero)
+                {
+                    ReviveMirrors();
+                }
             }
         }
     }
@@ -180,11 +184,21 @@ internal sealed class RegistryTransport(string registry, RegistryOptions options
             {
                 // no answer at all, or none that is to be believed
                 mirror.IsDead = failure is not RegistryException { Status: not null };
+                mirror.IsOutOfReach = failure is RegistryException { IsNoNetwork: true };
                 Tell(mirror, failure.Sentence, mirror.IsDead ? "going on without it" : "going on elsewhere");
             }
         }
 
         return null;
+    }
+
+    // Before this machine had a network it seemed that nobody was there.
+    private void ReviveMirrors()
+    {
+        foreach (RegistryPlace mirror in Made.Where(place => place.IsOutOfReach))
+        {
+            (mirror.IsDead, mirror.IsOutOfReach) = (false, false);
+        }
     }
 
     // A layer that registries may not carry (image-spec, layer.md, "Non-Distributable Layers"): elsewhere is a host that nobody named here.
@@ -200,13 +214,23 @@ internal sealed class RegistryTransport(string registry, RegistryOptions options
         RegistryException failure = notFound;
         foreach (Uri address in addresses)
         {
-            Answer answer = await place.AskAtAsync(address, request, token);
-            if (IsUsable(answer.Status, request))
+            RegistryException refusal;
+            try
             {
-                return answer;
+                Answer answer = await place.AskAtAsync(address, request, token);
+                if (IsUsable(answer.Status, request))
+                {
+                    return answer;
+                }
+
+                refusal = await place.FailureOfAsync(answer, "", token);
+            }
+            catch (RegistryException unreachable)
+            {
+                refusal = unreachable;
             }
 
-            failure = await place.FailureOfAsync(answer, "", token);
+            failure = failure.IsTransient ? failure : refusal; // what passes is worth another try, whatever the others say
         }
 
         throw failure;

@@ -123,7 +123,7 @@ internal sealed partial class BlobIngest
     {
         // kept by an earlier run or appended by this one; mostly nothing yet
         uint checksum = PartRecord.TryChecksum(part, new ByteRange(0, offset), CancellationToken.None)
-            ?? throw new PullException(PullError.Machine, $"{path}: the part became shorter while it was written");
+            ?? throw BecameShorter();
         PartRecord made;
         try
         {

@@ -18,6 +18,9 @@ internal sealed partial class BlobIngest : IDisposable
 {
     private const int BufferSize = 256 * 1024;
 
+    // far below what those who wait have patience for
+    private static readonly TimeSpan SignOfLife = TimeSpan.FromSeconds(5);
+
     private readonly object gate = new();
     private readonly SafeFileHandle part;
     private readonly string path;
@@ -76,8 +79,29 @@ internal sealed partial class BlobIngest : IDisposable
         Advance(offset + bytes.Length);
     }
 
-    /// <summary>Shows those who wait for the part that its holder lives, though nothing is written.</summary>
-    internal void Touch() => File.SetLastWriteTimeUtc(part, options.Clock.GetUtcNow().UtcDateTime);
+    /// <summary>Shows those who wait for the part, and take a holder without a sign of life for stuck, that this one lives while it works or waits.</summary>
+    internal async Task StayingAliveAsync(Task work)
+    {
+        while (!work.IsCompleted && await Task.WhenAny(work, Task.Delay(SignOfLife)) != work)
+        {
+            Touch();
+        }
+
+        await work;
+    }
+
+    /// <summary>One sign of life, though nothing is written.</summary>
+    internal void Touch()
+    {
+        try
+        {
+            File.SetLastWriteTimeUtc(part, options.Clock.GetUtcNow().UtcDateTime);
+        }
+        catch (Exception refused) when (refused is IOException or UnauthorizedAccessException)
+        {
+            // only a file's owner may set its time, and another user's part can be written to all the same
+        }
+    }
 
     /// <summary>Throws away what is held; followers are told to begin again.</summary>
     internal void Restart()
@@ -191,7 +215,7 @@ internal sealed partial class BlobIngest : IDisposable
             int read = RandomAccess.Read(part, buffer.AsSpan(0, (int)Math.Min(buffer.Length, end - offset)), offset);
             if (read == 0)
             {
-                break;
+                throw BecameShorter();
             }
 
             hash.AppendData(buffer, 0, read);
@@ -233,6 +257,8 @@ internal sealed partial class BlobIngest : IDisposable
         return new PullException(
             PullError.NoSpace, $"{layout.Parts}: no space left on its file system: {Text(blob.Size - Held)} bytes of blob {blob.Digest} are still to come{free}; what is here is kept");
     }
+
+    private PullException BecameShorter() => new(PullError.Machine, $"{path}: the part became shorter while it was written");
 
     private PullException Reject(PullError reason, string message)
     {

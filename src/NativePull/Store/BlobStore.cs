@@ -89,7 +89,7 @@ internal sealed class BlobStore(StoreLayout layout, StoreOptions options)
             BlobIngest ingest = new(part, path, blob, layout, options);
             try
             {
-                await ingest.HashKeptAsync(token);
+                await ingest.StayingAliveAsync(ingest.HashKeptAsync(token));
                 return ingest;
             }
             catch

@@ -66,7 +66,16 @@ internal static class LayoutIndex
     {
         using SafeFileHandle held = await LockAsync(layout, options, token);
         string before = await File.ReadAllTextAsync(layout.IndexFile, token);
-        string after = With(before, image, layout);
+        string after;
+        try
+        {
+            after = With(before, image, layout);
+        }
+        catch (ArgumentException)
+        {
+            throw Damaged(layout.IndexFile, "a member has a name that occurs twice"); // which the library finds out where it is looked for
+        }
+
         if (after != before)
         {
             Replace(layout.IndexFile, after, options.Sync);
@@ -114,13 +123,11 @@ internal static class LayoutIndex
         {
             problem = $"malformed JSON: {JsonFault.Describe(System.Text.Encoding.UTF8.GetBytes(text), malformed)}";
         }
-        catch (ArgumentException)
-        {
-            problem = "a member has a name that occurs twice"; // which the library finds out where it is looked for
-        }
 
-        throw new PullException(PullError.StoreDamaged, $"{file} is not an OCI index: {problem}");
+        throw Damaged(file, problem);
     }
+
+    private static PullException Damaged(string file, string problem) => new(PullError.StoreDamaged, $"{file} is not an OCI index: {problem}");
 
     private static JsonObject Describe(PulledImage image)
     {

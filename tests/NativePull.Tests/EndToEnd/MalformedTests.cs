@@ -14,6 +14,12 @@ public sealed class MalformedTests
         { "manifest", "{\"config\":{\"size\":\"7\"},\"layers\":[]}", 6, "{a}/a/b@{digest}: manifest: malformed JSON: unexpected text at config.size (byte 18)" },
         { "manifest", "<html>", 6, "{a}/a/b:latest: manifest: malformed JSON: unexpected '<' (byte 0)" },
         { "manifest", "", 6, "{a}/a/b:latest: manifest: malformed JSON: it is empty" },
+        {
+            "manifest",
+            $$"""{"config":{"digest":"sha256:{{new string('0', 64)}}","size":7},"layers":[{"digest":"sha256:{{new string('1', 64)}}","size":9223372036854775807},{"digest":"sha256:{{new string('2', 64)}}","size":1}]}""",
+            6,
+            "{a}/a/b@{digest}: manifest: its layers have more bytes together than a number can say"
+        },
         { "index", "{\"manifests\":{}}", 6, "{a}/a/b:latest: {digest}: index: malformed JSON: unexpected object at manifests (byte 13)" },
         { "config", "{\"rootfs\":\n{\"diff_ids\":[7]}}", 6, "{a}/a/b@{digest}: config: malformed JSON: unexpected number at rootfs.diff_ids[0] (byte 24)" },
         { "config", "{", 6, "{a}/a/b@{digest}: config: malformed JSON: it ends too early, after 1 bytes" },

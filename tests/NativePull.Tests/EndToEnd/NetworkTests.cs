@@ -96,6 +96,31 @@ public sealed class NetworkTests
         Assert.Equal($"r.test:{registry.Port}/a/b@{image.Digest}\n", (await Binary.FinishAsync(pull)).Expect(0).Out);
     }
 
+    [Fact]
+    public async Task A_mirror_that_seemed_dead_is_asked_again_when_the_network_is_there()
+    {
+        Assert.SkipUnless(Environment.IsPrivilegedProcess, NeedsRoot);
+        using NetworkNamespace network = new();
+        network.Ip("link set lo up");
+        await using FakeRegistry mirror = network.Run(() => new FakeRegistry().Start());
+        network.Ip("link set lo down", "addr del 127.0.0.1/8 dev lo"); // up again, it has it again
+        FakeImage image = new FakeImage(mirror, "a/b").RandomLayer("f", 1000).Publish();
+        using TemporaryDirectory store = new();
+
+        // the registry itself is out of reach for good
+        using Process pull = network.Run(() => Binary.Start(null, Binary.File,
+            ["pull", $"r.test/a/b@{image.Digest}", "--store", store["s"], "--mirror", $"r.test=http://m.test:{mirror.Port}", "--resolve", $"m.test:{mirror.Port}:127.0.0.1", "--wait-network", "10m", .. OneTry]));
+        string line;
+        do
+        {
+            line = await pull.StandardError.ReadLineAsync(TestContext.Current.CancellationToken) ?? throw new InvalidOperationException("it did not wait");
+        }
+        while (!line.Contains("waiting for a network", StringComparison.Ordinal));
+        network.Ip("link set lo up");
+
+        (await Binary.FinishAsync(pull)).Expect(0);
+    }
+
     [Theory]
     [InlineData("r.test:9:127.0.0.1", "cannot connect")]
     [InlineData("other.test:9:127.0.0.1", "the name r.test cannot be resolved")]

@@ -52,6 +52,7 @@ public sealed class BlobTransferTests : IDisposable
         ["stretches of another place"] = (new Fault { OnlyStretches = true, RangeFrom = 5 }, 1000),
         ["429 for every further connection"] = (new Fault { OnlyStretches = true, Status = 429, Headers = [("Retry-After", "50")] }, 3),
         ["403 for every further connection"] = (new Fault { OnlyStretches = true, Status = 403 }, 3),
+        ["another length once"] = (new Fault { OnlyStretches = true, ContentLength = Size }, 1),
         ["503 now and then"] = (new Fault { OnlyStretches = true, Status = 503 }, 2),
     };
 
@@ -111,6 +112,57 @@ public sealed class BlobTransferTests : IDisposable
 
         Assert.Equal(Size, first + second);
         AssertKept(blob);
+    }
+
+    [Fact]
+    public async Task A_further_connection_that_is_led_to_somebody_not_trusted_is_left_out()
+    {
+        using var strangers = new FakeCertificates();
+        await using FakeRegistry stranger = new FakeRegistry { Certificate = strangers.Issue() }.Start();
+        await using var it = new RegistryHarness();
+        Descriptor blob = it.AddBlob(Size);
+        // the first connection is held until another has asked
+        Fault stall = it.Fake.Faults.On("/blobs/", new Fault { StallAfter = 500_000 });
+        it.Fake.Faults.On("/blobs/", new Fault { OnlyStretches = true, RedirectTo = $"{stranger.Url}/x", BeforeAnswer = stall.Release });
+
+        (BlobTransfer transfer, long received) = await PullAsync(it, blob);
+
+        Assert.True(transfer.UsedLanes);
+        Assert.True(it.Fake.Faults.AreMet);
+        Assert.Equal(Size, received);
+        AssertKept(blob);
+    }
+
+    // As of several servers behind one name, of which not all know ranges.
+    [Theory]
+    [InlineData(400)]
+    [InlineData(500)]
+    [InlineData(501)]
+    public async Task A_registry_that_gives_stretches_no_longer_is_asked_for_the_rest_as_a_whole(int status)
+    {
+        await using var it = new RegistryHarness();
+        Descriptor blob = it.AddBlob(Size);
+        await HoldAsync(blob, new ByteRange(10_000_000, 11_000_000));
+        it.Fake.Faults.On("/blobs/", new Fault { OnlyStretches = true }); // nothing is wrong with the first
+        it.Fake.Faults.On("/blobs/", new Fault { OnlyRanges = true, Status = status }, times: 1000);
+
+        await PullAsync(it, blob, mostLanes: 1);
+
+        AssertKept(blob);
+    }
+
+    [Fact]
+    public async Task A_part_that_somebody_cuts_short_meanwhile_is_an_error_and_no_endless_wait()
+    {
+        Descriptor blob = Describe();
+        using BlobIngest ingest = await blobs.BeginAsync(blob, RegistryHarness.Token) ?? throw new InvalidOperationException("it is there");
+        ingest.AllowRanges();
+        ingest.BeginRange(0).Write(new byte[1000]);
+        (await Binary.ProgramAsync("truncate", "-s", "10", layout.Part(blob.Digest))).Expect(0);
+
+        PullException failure = Assert.Throws<PullException>(() => ingest.HashBehind(RegistryHarness.Token));
+
+        Assert.Equal(PullError.Machine, failure.Reason);
     }
 
     [Fact]
@@ -264,6 +316,17 @@ public sealed class BlobTransferTests : IDisposable
         {
             await Binary.UnmountAsync(layout.Parts);
         }
+    }
+
+    private static Descriptor Describe() => new("application/vnd.oci.image.layer.v1.tar", FakeContent.Generated(7, Size).Digest, Size);
+
+    // As an earlier run left it, from other places of the blob than its beginning.
+    private async Task HoldAsync(Descriptor blob, ByteRange range)
+    {
+        byte[] bytes = FakeContent.Generated(7, Size).ToArray()[(int)range.Start..(int)range.End];
+        using BlobIngest ingest = await blobs.BeginAsync(blob, RegistryHarness.Token) ?? throw new InvalidOperationException("it is there");
+        ingest.AllowRanges();
+        ingest.BeginRange(range.Start).Write(bytes);
     }
 
     // As a killed process leaves it: nothing is said to the part any more.

@@ -15,6 +15,7 @@ public sealed class BlobReaderTests
     {
         ["nothing wrong"] = [],
         ["in chunks"] = [new Fault { Chunked = true }],
+        ["in chunks, with a length that says nothing"] = [new Fault { Chunked = true, Headers = [("Content-Length", "7")] }],
         ["cut at the first byte"] = [new Fault { CutAfter = 0 }],
         ["cut after one byte"] = [new Fault { CutAfter = 1 }],
         ["cut before the last byte"] = [new Fault { CutAfter = Size - 1 }],
@@ -164,6 +165,33 @@ public sealed class BlobReaderTests
         Assert.Contains("6 tries", failure.Message, StringComparison.Ordinal);
         Assert.Equal(6, it.Fake.Requests.Count);
         Assert.Equal([0.5, 1, 2, 4, 8], it.Time.Waits.Select(wait => wait.TotalSeconds));
+    }
+
+    [Fact]
+    public async Task A_stretch_that_is_announced_with_another_length_is_not_read()
+    {
+        await using var it = new RegistryHarness();
+        Descriptor blob = it.AddBlob(Size);
+        it.Fake.Faults.On("/blobs/", new Fault { ContentLength = Size });
+
+        await using BlobReader reader = it.Client.OpenRange(RegistryHarness.Repository, blob, 50_000, 100_000);
+        byte[] read = await RegistryHarness.ReadAsync(reader);
+
+        Assert.Empty(read);
+        Assert.True(reader.IsRefused);
+    }
+
+    [Fact]
+    public async Task The_whole_is_asked_for_with_all_patience_where_that_for_its_rest_is_at_an_end()
+    {
+        await using var it = new RegistryHarness();
+        Descriptor blob = it.AddBlob(Size);
+        it.Fake.Faults.On("/blobs/", new Fault { CutAfter = 10_000 });
+        it.Fake.Faults.On("/blobs/", new Fault { OnlyRanges = true, Status = 500 }, times: 5);
+        it.Fake.Faults.On("/blobs/", new Fault { CutAfter = 0 }, times: 5);
+
+        Assert.True(blob.Digest.Matches(await it.ReadBlobAsync(blob)));
+        Assert.True(it.Fake.Faults.AreMet);
     }
 
     public static TheoryData<string> Liars => [.. Lies.Keys];

@@ -137,6 +137,26 @@ public sealed class CredentialHelperTests : IDisposable
         Assert.Single(File.ReadAllLines(directory["asked"]));
     }
 
+    [Fact]
+    public async Task A_question_that_was_given_up_is_asked_again_by_the_next()
+    {
+        Helper("fake", $"if [ -e {directory["second"]} ]; then {Answer}; else touch {directory["begun"]}; sleep 1000; fi");
+        Credentials credentials = Of("""{"credsStore":"fake"}""");
+        using var givenUp = new CancellationTokenSource();
+        Task<Account> first = credentials.FindAsync("h.example", "a/1", givenUp.Token);
+        while (!File.Exists(directory["begun"]))
+        {
+            await Task.Delay(10, TestContext.Current.CancellationToken);
+        }
+
+        File.WriteAllText(directory["second"], "");
+        await givenUp.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => first);
+        Account second = await credentials.FindAsync("h.example", "a/2", TestContext.Current.CancellationToken);
+
+        Assert.Equal("ann", second.Credential?.Username);
+    }
+
     public void Dispose() => directory.Dispose();
 
     private static bool IsGone(string process)

@@ -112,6 +112,28 @@ public sealed class MirrorTests : IAsyncDisposable
         Assert.Contains("going on without it", Assert.Single(all), StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("nobody listens")]
+    [InlineData("503")]
+    public async Task A_mirror_whose_token_server_is_down_is_not_waited_for(string trouble)
+    {
+        await using var poor = new FakeRegistry
+        {
+            Auth = new FakeAuth
+            {
+                GetStatus = 503,
+                Challenge = trouble == "503" ? new FakeAuth().Challenge : $"Bearer realm=\"http://127.0.0.1:{FreePort()}/token\"",
+            },
+        }.Start();
+        Descriptor blob = second.AddBlob(Repository, FakeContent.Generated(9, 1000));
+        using var client = new RegistryClient(second.Address, it.Options with { Mirrors = new MirrorSettings { Given = [(second.Address, new Uri(poor.Url))] } });
+
+        byte[] content = await client.GetSmallBlobAsync(Repository, blob, 1000, RegistryHarness.Token);
+
+        Assert.True(blob.Digest.Matches(content));
+        Assert.Empty(it.Time.Waits);
+    }
+
     [Fact]
     public async Task Wrong_bytes_of_a_mirror_are_found_out_and_fetched_elsewhere()
     {
@@ -186,6 +208,20 @@ public sealed class MirrorTests : IAsyncDisposable
         Assert.Contains("--foreign-layers", refused.Message, StringComparison.Ordinal);
         Assert.Equal([null, "bytes=20000-"], elsewhere.Requests.Select(request => request["Range"]));
         Assert.All(elsewhere.Requests, request => Assert.Null(request["Authorization"]));
+    }
+
+    [Fact]
+    public async Task A_foreign_layer_is_fetched_from_its_second_url_where_nobody_is_at_the_first()
+    {
+        await using var elsewhere = new FakeRegistry().Start();
+        Descriptor there = elsewhere.AddBlob(Repository, FakeContent.Generated(8, 1000));
+        Descriptor blob = there with { Urls = [$"http://127.0.0.1:{FreePort()}/x", $"{elsewhere.Url}/v2/{Repository}/blobs/{there.Digest}"] };
+        using var client = new RegistryClient(second.Address, it.Options with { ForeignLayers = true });
+
+        byte[] content = await client.GetSmallBlobAsync(Repository, blob, 1000, RegistryHarness.Token);
+
+        Assert.True(blob.Digest.Matches(content));
+        Assert.Empty(it.Time.Waits);
     }
 
     [Fact]

@@ -55,6 +55,22 @@ public sealed class RetryTests
         Assert.Single(it.Fake.Requests);
     }
 
+    // A HEAD is how a known tag is asked about; the library asks three times more by itself where a connection ends without a byte.
+    [Theory]
+    [InlineData(null, 4 * 5, 5)]
+    [InlineData(429, 5, 5)]
+    [InlineData(503, 5, 1)]
+    public async Task The_digest_of_a_tag_is_asked_for_as_often_as_the_manifest_unless_it_may_be_the_HEAD_that_fails(int? status, int times, int waits)
+    {
+        await using RegistryHarness it = Ready();
+        it.Fake.Faults.On("/manifests/", new Fault { Status = status, NoAnswer = status is null }, times);
+
+        Digest? found = await it.Client.FindDigestAsync(RegistryHarness.Repository, "latest", RegistryHarness.Token);
+
+        Assert.Equal(status == 503 ? null : Digest.Of(Index), found);
+        Assert.Equal(waits, it.Time.Waits.Count);
+    }
+
     [Theory]
     [InlineData(503, PullError.Unavailable)]
     [InlineData(429, PullError.RateLimited)]

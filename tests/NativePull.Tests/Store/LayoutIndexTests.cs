@@ -111,6 +111,8 @@ public sealed class LayoutIndexTests
     [InlineData("""{"manifests":["x"]}""")]
     [InlineData("{\"manifests\":[{\"annotations\":7}]}")]
     [InlineData("""{"manifests":[],"manifests":[]}""")]
+    [InlineData("""{"manifests":[{"annotations":{"a":"1","a":"2"}}]}""")]
+    [InlineData("""{"manifests":[{"annotations":{"org.opencontainers.image.ref.name":"example.com/a/b:1"},"platform":{"os":"linux","os":"linux"}}]}""")]
     public async Task An_index_that_is_none_is_a_damaged_store_and_stays_as_it_is(string text)
     {
         using StoreHarness store = new();
