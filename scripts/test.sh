@@ -55,7 +55,9 @@ want_packages "file systems to extract to" xfsprogs btrfs-progs
 scripts/vm.sh || say "no virtual machines here"
 image=$PWD/artifacts/test-image
 mkfs_erofs=
+containerd=
 if [ "$(id -u)" = 0 ]; then
+  containerd=$(scripts/containerd.sh artifacts/containerd) || say "no containerd here, its tests are skipped"
   mkfs_erofs=$(scripts/mkfs-erofs.sh artifacts/erofs) || say "no mkfs.erofs reads archives here, its tests are skipped"
   # without it the rest is still worth running, but is no success
   scripts/make-image.sh "$image" || { trouble=1; image=; }
@@ -70,6 +72,7 @@ run_quietly dotnet build NativePull.sln -c Release --nologo -v q
 scratch=$(scratch_dir 2048)
 export TMPDIR=$scratch NATIVEPULL_BINARY=$PWD/artifacts/linux-x64/nativepull NATIVEPULL_SCRIPTS=$PWD/scripts
 [ -z "$image" ] || export NATIVEPULL_TEST_IMAGE=$image
+[ -z "$containerd" ] || export NATIVEPULL_CONTAINERD=$containerd
 [ -z "$mkfs_erofs" ] || export NATIVEPULL_MKFS_EROFS=$mkfs_erofs
 say "running the tests"
 set +e

@@ -39,6 +39,9 @@ internal enum Choice
 
     /// <summary>A hard link to its own inode.</summary>
     LinkToItself,
+
+    /// <summary>A hard link into a lower layer.</summary>
+    LinkIntoLowerLayer,
 }
 
 /// <summary>
@@ -278,6 +281,7 @@ internal sealed class LayerModel
     {
         if (linked.Copy.Layer != layerNumber)
         {
+            Note(true, Choice.LinkIntoLowerLayer);
             copied.Add((linked, linked.Copy));
             linked.Copy = new Copy(layerNumber);
         }

@@ -22,10 +22,19 @@ internal static class LayoutDirectory
 {
     internal static void Write(string layout, string tag, IEnumerable<byte[]> archives) => Write(layout, tag, archives.Select(LayoutLayer.Of));
 
-    internal static void Write(string layout, string tag, IEnumerable<LayoutLayer> content)
+    internal static void Write(string layout, string tag, IEnumerable<LayoutLayer> content) => Write(layout, [(tag, content)]);
+
+    /// <summary>Several images in one layout.</summary>
+    internal static void Write(string layout, IEnumerable<(string Tag, IEnumerable<LayoutLayer> Content)> images)
     {
         Directory.CreateDirectory(Path.Combine(layout, "blobs/sha256"));
         File.WriteAllText(Path.Combine(layout, "oci-layout"), """{"imageLayoutVersion":"1.0.0"}""");
+        string manifests = string.Join(',', images.Select(image => Manifest(layout, image.Tag, image.Content)));
+        File.WriteAllText(Path.Combine(layout, "index.json"), $$"""{"schemaVersion":2,"manifests":[{{manifests}}]}""");
+    }
+
+    private static string Manifest(string layout, string tag, IEnumerable<LayoutLayer> content)
+    {
         List<string> layers = [];
         List<string> diffIds = [];
         foreach (LayoutLayer layer in content)
@@ -43,9 +52,7 @@ internal static class LayoutDirectory
             Encoding.UTF8.GetBytes(
                 $$"""{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{{config}},"layers":[{{string.Join(',', layers)}}]}"""),
             "application/vnd.oci.image.manifest.v1+json");
-        File.WriteAllText(
-            Path.Combine(layout, "index.json"),
-            $$$"""{"schemaVersion":2,"manifests":[{{{manifest[..^1]}}},"annotations":{"org.opencontainers.image.ref.name":"{{{tag}}}"}}]}""");
+        return $$$"""{{{manifest[..^1]}}},"annotations":{"org.opencontainers.image.ref.name":"{{{tag}}}"}}""";
     }
 
     private static string Blob(string layout, byte[] content, string mediaType)

@@ -13,12 +13,10 @@ public sealed class UmociTests(ITestOutputHelper output)
 {
     private const int Stacks = 60;
 
-    // What umoci does otherwise, and why we do not. Others, by their sources and by measurements, not run here:
-    // - containerd, native snapshotter: as umoci in the first row. Its overlayfs snapshotter, Docker's overlay2 and containers-storage: as we do.
-    // - containerd, Docker, containers-storage: refuse hard links into lower layers ("may fail"); give times before 1970 as 0; containers-storage gives
-    //   directories that only a lower layer lists 0755 0:0 in the upper one, so that a mount shows that.
-    // - crane export: does not apply opaque markers to what lower layers have; a hard link's content is that of whatever has the target's name in the end;
-    //   leaves out directories that nothing lists; yields nothing at all for a whiteout of "..".
+    // What umoci does otherwise, and why we do not. For containerd see ContainerdTests, for crane tests/README.md. Others, by their sources and by
+    // measurements, not run here:
+    // - Docker's overlay2 and containers-storage: as we do in the first row. They refuse hard links into lower layers ("may fail") and give times before 1970
+    //   as 0; containers-storage gives directories that only a lower layer lists 0755 0:0 in the upper one, so that a mount shows that.
     private static readonly Disagreement[] Disagreements =
     [
         new(

@@ -19,7 +19,7 @@ public sealed class WhiteoutTests
     private static readonly string[] BaseTree = ["d/ 700 5:6", "d/a=a", "d/b=b", "d/sub/ 750 7:0", "d/sub/x=x", "f=f"];
 
     // A stack; what it becomes, in the words of LayerStack, or the reason why it is refused.
-    private static readonly Dictionary<string, (Layer[] Layers, string[] Tree)> Trees = new()
+    internal static readonly Dictionary<string, (Layer[] Layers, string[] Tree)> Trees = new()
     {
         ["nothing at all"] = ([tar => tar], []),
         ["a base alone"] = ([Base], BaseTree),
@@ -192,7 +192,7 @@ public sealed class WhiteoutTests
     }
 
     // A stack that is refused for what its last layer says.
-    private static readonly Dictionary<string, (Layer[] Layers, string Reason)> Refusals = new()
+    internal static readonly Dictionary<string, (Layer[] Layers, string Reason)> Refusals = new()
     {
         ["whiteout of no name"] = ([Base, tar => tar.File("d/.wh.")], nameof(PullError.UnsafeEntry)),
         ["whiteout of the directory itself"] = ([Base, tar => tar.File("d/.wh..")], nameof(PullError.UnsafeEntry)),

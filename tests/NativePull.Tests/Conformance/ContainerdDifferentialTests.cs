@@ -1,0 +1,166 @@
+using System.Globalization;
+
+namespace NativePull.Tests.Conformance;
+
+/// <summary>
+/// The model against containerd's overlayfs snapshotter, on generated stacks without what <see cref="ContainerdTests"/> lists. Left out are times of directories
+/// and all of the root: containerd gives the root of each layer that does not list it the defaults.
+/// </summary>
+public sealed class ContainerdDifferentialTests(ITestOutputHelper output)
+{
+    // few enough for ten seconds
+    private const int Stacks = 150;
+
+    private const int ShownFindings = 5;
+
+    [Fact]
+    public void Containerd_makes_the_same_tree_of_generated_stacks_without_the_listed_disagreements()
+    {
+        Containerd.SkipUnlessPossible();
+        int count = DifferentialSetup.Setting("NATIVEPULL_DIFF_CONTAINERD", Stacks);
+        int seed = DifferentialSetup.Setting("NATIVEPULL_DIFF_SEED", 1);
+        List<List<IReadOnlyList<ModelEntry>>> stacks = [.. Enumerable.Range(seed, count).Select(one => WithoutDisagreements(LayerStackGenerator.Generate(one)))];
+        int entries = stacks.Sum(stack => stack.Sum(layer => layer.Count));
+        output.WriteLine($"{count} stacks from seed {seed}, {entries} entries compared");
+        using Containerd containerd = new([.. stacks.Select(stack => stack.Select(LayerArchive.Of))], Containerd.Overlayfs);
+        List<string> findings = [];
+        for (int i = 0; i < count; i++)
+        {
+            string? tree = containerd.Tree(Containerd.Overlayfs, i, out string complaint);
+            string found = tree is null ? complaint : string.Join("\n   ", TreeText.Differences(
+                "model", Comparable(LayerModel.Of(stacks[i]).Describe(layered: true)), "containerd", Comparable(FileTree.Read(tree))));
+            if (found.Length > 0)
+            {
+                findings.Add(string.Create(CultureInfo.InvariantCulture, $"seed {seed + i}\n{DifferentialSetup.Show(stacks[i])}   {found}\n"));
+            }
+        }
+
+        Assert.True(entries > count, "hardly anything was compared");
+        Assert.True(findings.Count == 0, $"{findings.Count} of {count} stacks from seed {seed}\n{string.Concat(findings.Take(ShownFindings))}");
+    }
+
+    private static SortedDictionary<string, string> Comparable(SortedDictionary<string, string> tree)
+    {
+        SortedDictionary<string, string> masked = new(StringComparer.Ordinal);
+        foreach ((string path, string text) in tree.Where(entry => entry.Key.Length > 0))
+        {
+            string[] words = text.Split(' ');
+            masked[path] = words[0] == "directory" ? string.Join(' ', [.. words[..3], .. words[4..]]) : text;
+        }
+
+        return masked;
+    }
+
+    private static List<IReadOnlyList<ModelEntry>> WithoutDisagreements(List<IReadOnlyList<ModelEntry>> stack)
+    {
+        stack = [.. stack.Select(layer => (IReadOnlyList<ModelEntry>)WithOwnersOfTargets(WithoutTraces([.. layer.OrderBy(IsNoMarker).Select(Plain)])))];
+        // containerd asks all lower layers for the mode of a directory that nothing lists, those that are hidden too, and fails where one has something else or a whiteout there
+        HashSet<string> files = [];
+        for (int i = 0; i < stack.Count; i++)
+        {
+            stack[i] = [.. stack[i].Where(entry => !files.Any(file => IsBelow(PathOf(entry.Name), file)))];
+            files.UnionWith(stack[i].Where(entry => entry.Kind != EntryKind.Directory).Select(entry => PathOf(entry.Name).Replace(".wh.", "", StringComparison.Ordinal)));
+        }
+
+        while (FirstDisagreement(stack) is var (layer, entry))
+        {
+            stack = [.. stack[..layer], [.. stack[layer].Where((_, i) => i != entry)], .. stack[(layer + 1)..]];
+        }
+
+        return stack;
+    }
+
+    // what containerd does not keep: attributes without a value, trusted ones, times before 1970
+    private static ModelEntry Plain(ModelEntry entry) => entry with
+    {
+        Xattrs = [.. entry.Xattrs.Where(xattr => xattr.Value.Length > 0 && !xattr.Name.StartsWith("trusted.", StringComparison.Ordinal))],
+        Seconds = Math.Max(0, entry.Seconds),
+    };
+
+    // an entry below what a marker of its layer removes or hides needs a directory there, and a marker has no directory there
+    private static List<ModelEntry> WithoutTraces(List<ModelEntry> layer)
+    {
+        List<string> whiteouts = [];
+        List<string> opaque = [];
+        foreach (ModelEntry entry in layer.Where(entry => !IsNoMarker(entry)))
+        {
+            string path = PathOf(entry.Name);
+            string parent = path[..Math.Max(0, path.LastIndexOf('/'))];
+            if (path.EndsWith(".wh..wh..opq", StringComparison.Ordinal))
+            {
+                opaque.Add(parent);
+            }
+            else
+            {
+                whiteouts.Add($"{parent}/{path[(path.LastIndexOf('/') + 5)..]}".TrimStart('/'));
+            }
+        }
+
+        return [.. layer.DistinctBy(entry => (PathOf(entry.Name), IsNoMarker(entry) ? entry : null)).Where(entry =>
+        {
+            string path = PathOf(entry.Name);
+            string parent = path[..Math.Max(0, path.LastIndexOf('/'))];
+            bool isMarker = !IsNoMarker(entry);
+            return !whiteouts.Exists(removed => IsBelow(path, removed) || (path == removed && entry.Kind == EntryKind.Directory))
+                && !opaque.Exists(hidden => hidden.Length == 0
+                    ? isMarker
+                    : isMarker ? IsBelow(path, hidden) && !(parent == hidden && path.EndsWith(".wh..wh..opq", StringComparison.Ordinal)) : IsBelow(parent, hidden));
+        })];
+    }
+
+    // a hard link whose header says what its file's says; without one that is in the layer there is nothing to say
+    private static List<ModelEntry> WithOwnersOfTargets(List<ModelEntry> layer)
+    {
+        Dictionary<string, ModelEntry> made = [];
+        List<ModelEntry> kept = [];
+        foreach (ModelEntry entry in layer)
+        {
+            ModelEntry? target = entry.Kind == EntryKind.HardLink ? made.GetValueOrDefault(PathOf(entry.Target)) : entry;
+            // of a directory that the layer made something in, containerd keeps the lower one's extended attributes; and it refuses what takes its place, for
+            // it comes back to it for its time
+            if (target is not null && !made.Keys.Any(path => IsBelow(path, PathOf(entry.Name))))
+            {
+                ModelEntry same = target with { Kind = entry.Kind, Name = entry.Name, Target = entry.Target, Size = entry.Size };
+                made.TryAdd(PathOf(entry.Name), same);
+                kept.Add(same);
+            }
+        }
+
+        return kept;
+    }
+
+    private static (int Layer, int Entry)? FirstDisagreement(List<IReadOnlyList<ModelEntry>> stack)
+    {
+        LayerModel model = new();
+        for (int layer = 0; layer < stack.Count; layer++)
+        {
+            try
+            {
+                model.Apply(stack[layer]);
+            }
+            catch (RefusedException e)
+            {
+                return (layer, e.Entry);
+            }
+
+            bool hasMarkers = stack[layer].Any(entry => !IsNoMarker(entry));
+            foreach ((int entry, Choice choice) in model.Choices)
+            {
+                if (choice is Choice.LateMarker or Choice.MarkerWithoutDirectory or Choice.AufsMetadata or Choice.Duplicate or Choice.LinkToItself
+                    or Choice.ImpliedInGroupDirectory or Choice.LinkIntoLowerLayer or Choice.ReplacedParent
+                    || (choice == Choice.FollowedLink && hasMarkers))
+                {
+                    return (layer, entry);
+                }
+            }
+        }
+
+        return null;
+    }
+
+    private static bool IsBelow(string path, string directory) => path.StartsWith(directory + "/", StringComparison.Ordinal);
+
+    private static string PathOf(string name) => string.Join('/', name.Split('/').Where(part => part is not ("" or ".")));
+
+    private static bool IsNoMarker(ModelEntry entry) => !entry.Name.Split('/')[^1].StartsWith(".wh.", StringComparison.Ordinal);
+}
