@@ -56,9 +56,11 @@ public sealed class ContainerdDifferentialTests(ITestOutputHelper output)
         stack = [.. stack.Select(layer => (IReadOnlyList<ModelEntry>)WithOwnersOfTargets(WithoutTraces([.. layer.OrderBy(IsNoMarker).Select(Plain)])))];
         // containerd asks all lower layers for the mode of a directory that nothing lists, those that are hidden too, and fails where one has something else or a whiteout there
         HashSet<string> files = [];
+        HashSet<string> opaque = [];
         for (int i = 0; i < stack.Count; i++)
         {
-            stack[i] = [.. stack[i].Where(entry => !files.Any(file => IsBelow(PathOf(entry.Name), file)))];
+            stack[i] = [.. stack[i].Where(entry => !files.Any(file => IsBelow(PathOf(entry.Name), file)) && !opaque.Any(hidden => IsBelow(ParentOf(PathOf(entry.Name)), hidden)))];
+            opaque.UnionWith(stack[i].Select(entry => PathOf(entry.Name)).Where(path => path.EndsWith(".wh..wh..opq", StringComparison.Ordinal)).Select(ParentOf));
             files.UnionWith(stack[i].Where(entry => entry.Kind != EntryKind.Directory).Select(entry => PathOf(entry.Name).Replace(".wh.", "", StringComparison.Ordinal)));
         }
 
@@ -85,7 +87,7 @@ public sealed class ContainerdDifferentialTests(ITestOutputHelper output)
         foreach (ModelEntry entry in layer.Where(entry => !IsNoMarker(entry)))
         {
             string path = PathOf(entry.Name);
-            string parent = path[..Math.Max(0, path.LastIndexOf('/'))];
+            string parent = ParentOf(path);
             if (path.EndsWith(".wh..wh..opq", StringComparison.Ordinal))
             {
                 opaque.Add(parent);
@@ -99,7 +101,7 @@ public sealed class ContainerdDifferentialTests(ITestOutputHelper output)
         return [.. layer.DistinctBy(entry => (PathOf(entry.Name), IsNoMarker(entry) ? entry : null)).Where(entry =>
         {
             string path = PathOf(entry.Name);
-            string parent = path[..Math.Max(0, path.LastIndexOf('/'))];
+            string parent = ParentOf(path);
             bool isMarker = !IsNoMarker(entry);
             return !whiteouts.Exists(removed => IsBelow(path, removed) || (path == removed && entry.Kind == EntryKind.Directory))
                 && !opaque.Exists(hidden => hidden.Length == 0
@@ -148,7 +150,8 @@ public sealed class ContainerdDifferentialTests(ITestOutputHelper output)
             {
                 if (choice is Choice.LateMarker or Choice.MarkerWithoutDirectory or Choice.AufsMetadata or Choice.Duplicate or Choice.LinkToItself
                     or Choice.ImpliedInGroupDirectory or Choice.LinkIntoLowerLayer or Choice.ReplacedParent
-                    || (choice == Choice.FollowedLink && hasMarkers))
+                    // behind a link may be a lower layer's file, on which the names alone say nothing
+                    || (choice == Choice.FollowedLink && (hasMarkers || layer > 0)))
                 {
                     return (layer, entry);
                 }
@@ -159,6 +162,8 @@ public sealed class ContainerdDifferentialTests(ITestOutputHelper output)
     }
 
     private static bool IsBelow(string path, string directory) => path.StartsWith(directory + "/", StringComparison.Ordinal);
+
+    private static string ParentOf(string path) => path[..Math.Max(0, path.LastIndexOf('/'))];
 
     private static string PathOf(string name) => string.Join('/', name.Split('/').Where(part => part is not ("" or ".")));
 
