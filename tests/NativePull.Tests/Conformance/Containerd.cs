@@ -33,7 +33,8 @@ internal sealed class Containerd : IDisposable
         [grpc]
         address = "/mnt/socket"
         END
-        export CONTAINERD_ADDRESS=/mnt/socket
+        # a list of lower directories is longer than the 255 bytes that the newer calls, which util-linux 2.39 makes, take in one piece
+        export CONTAINERD_ADDRESS=/mnt/socket LIBMOUNT_FORCE_MOUNT2=always
         containerd --config /mnt/config.toml --log-level error >/mnt/log 2>&1 &
         daemon=$!
         until ctr version >/dev/null 2>&1; do kill -0 $daemon || { cat /mnt/log; exit 1; }; sleep 0.05; done
