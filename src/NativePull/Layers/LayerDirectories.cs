@@ -128,8 +128,8 @@ internal sealed class LayerDirectories : IDisposable
             errno = Libc.MakeDirectory(Open(parent), name, Permission.Owner);
         }
 
-        Failure.ThrowIf(errno, "mkdir", parent.PathOf(name));
-        Failure.ThrowIf(OpenChild(parent, name, out SafeFileHandle? made, out _), "open", parent.PathOf(name));
+        Failure.ThrowIf(errno, "mkdir", parent.ShownOf(name));
+        Failure.ThrowIf(OpenChild(parent, name, out SafeFileHandle? made, out _), "open", parent.ShownOf(name));
         existed = false;
         TouchedDirectory directory = Add(parent, name, made!);
         directory.IsNew = replaced || !overlay;
@@ -163,14 +163,14 @@ internal sealed class LayerDirectories : IDisposable
         }
         else if (errno != Errno.NoEntry)
         {
-            Failure.ThrowIf(errno, "unlink", parent.PathOf(name));
+            Failure.ThrowIf(errno, "unlink", parent.ShownOf(name));
         }
     }
 
     /// <summary>Removes a directory of this layer that turned out to mean nothing (overlay).</summary>
     internal void RemoveEmpty(TouchedDirectory directory)
     {
-        Failure.ThrowIf(Libc.RemoveDirectory(Open(directory.Parent!), directory.Name), "rmdir", directory.Path);
+        Failure.ThrowIf(Libc.RemoveDirectory(Open(directory.Parent!), directory.Name), "rmdir", directory.Shown);
         directory.IsGone = true;
     }
 
@@ -196,10 +196,10 @@ internal sealed class LayerDirectories : IDisposable
             if (Failure.IsRefusal(errno))
             {
                 throw Failure.CannotHold(
-                    style == WhiteoutStyle.Overlay ? "trusted.* attributes (--whiteouts overlay-user needs none)" : "user.* attributes", "setxattr", directory.Path, errno);
+                    style == WhiteoutStyle.Overlay ? "trusted.* attributes (--whiteouts overlay-user needs none)" : "user.* attributes", "setxattr", directory.Shown, errno);
             }
 
-            Failure.ThrowIf(errno, "setxattr", directory.Path);
+            Failure.ThrowIf(errno, "setxattr", directory.Shown);
         }
 
         directory.IsOpaque = true;
@@ -216,7 +216,7 @@ internal sealed class LayerDirectories : IDisposable
         int errno = OverlayMarks.MakeWhiteout(Open(parent), name, style);
         if (errno != Errno.Exists)
         {
-            Failure.ThrowIf(errno, "mknod", parent.PathOf(name));
+            Failure.ThrowIf(errno, "mknod", parent.ShownOf(name));
             parent.HasWhiteouts = true;
         }
     }
@@ -232,11 +232,11 @@ internal sealed class LayerDirectories : IDisposable
             return;
         }
 
-        foreach (byte[] name in Libc.Names(Open(directory), TarText.Show(directory.Path)))
+        foreach (byte[] name in Libc.Names(Open(directory), TarText.Show(directory.Shown)))
         {
             if (Libc.TryStatusAt(Open(directory), name, out FileStatus status) == 0 && IsWhiteout(directory, name, status))
             {
-                Failure.ThrowIf(Libc.Unlink(Open(directory), name), "unlink", directory.PathOf(name));
+                Failure.ThrowIf(Libc.Unlink(Open(directory), name), "unlink", directory.ShownOf(name));
             }
         }
 
@@ -328,7 +328,7 @@ internal sealed class LayerDirectories : IDisposable
                 link = IsWritten(parent, name) && !LowerSymlinks.Contains(new NameKey(parent, name)) ? Libc.ReadLink(Open(parent), name) : null;
                 return null;
             default:
-                Failure.ThrowIf(errno, "open", parent.PathOf(name));
+                Failure.ThrowIf(errno, "open", parent.ShownOf(name));
                 return null;
         }
     }

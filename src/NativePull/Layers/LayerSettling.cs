@@ -80,10 +80,10 @@ internal sealed class LayerSettling(
         SafeFileHandle handle = directories.Open(directory);
         if (directory.FinalMode is { } mode)
         {
-            Failure.ThrowIf(Libc.ChangeMode(handle, mode), "fchmod", directory.Path);
+            Failure.ThrowIf(Libc.ChangeMode(handle, mode), "fchmod", directory.Shown);
         }
 
-        metadata.SetTimes(handle, directory.Modified, directory.Path);
+        metadata.SetTimes(handle, directory.Modified, directory.Shown);
     }
 
     // False: overlayfs would merge it with nothing, and the layer has nothing in it.
@@ -133,17 +133,17 @@ internal sealed class LayerSettling(
         {
             if (!overlay)
             {
-                metadata.Forget(handle, directory.Path);
+                metadata.Forget(handle, directory.Shown);
             }
 
-            metadata.Default(handle, directory.Path);
+            metadata.Default(handle, directory.Shown);
             directory.Modified = default;
             return;
         }
 
-        Failure.ThrowIf(LowerHandle.Open(lower.Parent, lower.Name, OpenFlags.Directory, out LowerHandle? opened), "open", directory.Path);
+        Failure.ThrowIf(LowerHandle.Open(lower.Parent, lower.Name, OpenFlags.Directory, out LowerHandle? opened), "open", directory.Shown);
         using LowerHandle from = opened!;
-        metadata.Copy(from.Handle, lower.Status, handle, directory.Path);
+        metadata.Copy(from.Handle, lower.Status, handle, directory.Shown);
         directory.Modified = new TarTime(lower.Status.ModifiedSeconds, (int)lower.Status.ModifiedNanoseconds);
     }
 }
