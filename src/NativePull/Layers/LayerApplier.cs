@@ -33,7 +33,7 @@ internal sealed class LayerApplier : IDisposable
         this.allowance = allowance ?? new Allowance(options.Limits);
         overlay = options.Format == LayerFormat.Overlay;
         pool = new SpillPool(this.allowance.Memory, () => NewFile.Nameless(root.Handle));
-        directories = new LayerDirectories(root, options, pool, TakeEntry);
+        directories = new LayerDirectories(root, options, pool, TakeEntry, TakeSteps);
         LowerLinks lowerLinks = new(directories, Hold);
         metadata = new EntryMetadata(options, Report, this.allowance);
         hardLinks = new HardLinks(directories, lowerLinks, overlay, Hold);
@@ -94,6 +94,12 @@ internal sealed class LayerApplier : IDisposable
     {
         Report.Entries++;
         allowance.TakeEntry();
+    }
+
+    private void TakeSteps(int count)
+    {
+        Report.Steps += count;
+        allowance.TakeSteps(count);
     }
 
     private void TakeContent(ReadOnlySpan<byte> name, long size)

@@ -20,6 +20,7 @@ internal sealed class LayerDirectories : IDisposable
     private readonly WhiteoutStyle style;
     private readonly int depthLimit;
     private readonly Action takeEntry;
+    private readonly Action<int> takeSteps;
     private readonly DirectoryTable table;
     private readonly NameMarks written;
     private TouchedDirectory? last;
@@ -27,9 +28,11 @@ internal sealed class LayerDirectories : IDisposable
 
     /// <param name="pool">Takes what there is to remember of each directory and name.</param>
     /// <param name="takeEntry">Called before a directory is made that no entry has named yet: one long name can imply thousands.</param>
-    internal LayerDirectories(RootDirectory root, ExtractOptions options, SpillPool pool, Action takeEntry)
+    /// <param name="takeSteps">As <see cref="NameWalk"/> has it.</param>
+    internal LayerDirectories(RootDirectory root, ExtractOptions options, SpillPool pool, Action takeEntry, Action<int> takeSteps)
     {
         this.takeEntry = takeEntry;
+        this.takeSteps = takeSteps;
         this.root = root;
         handles = new DirectoryHandles(root);
         overlay = options.Format == LayerFormat.Overlay;
@@ -264,7 +267,7 @@ internal sealed class LayerDirectories : IDisposable
     private TouchedDirectory? Walk(ReadOnlySpan<byte> path, Absent absent, bool follow, out byte[] missing)
     {
         TouchedDirectory at = Root;
-        NameWalk walk = new(path);
+        NameWalk walk = new(path, takeSteps);
         while (walk.MoveNext())
         {
             if (walk.IsUp)
