@@ -121,6 +121,8 @@ public sealed class UmociTests(ITestOutputHelper output)
     {
         stack = [.. stack.Select(layer => (IReadOnlyList<ModelEntry>)[.. layer.OrderBy(IsNoMarker).Select(entry => entry with
         {
+            // Go's reader does not know all types that others write; TarDialectTests
+            TypeFlag = null,
             Xattrs = [.. entry.Xattrs.Where(xattr => xattr.Value.Length > 0 && !xattr.Name.StartsWith("trusted.overlay", StringComparison.Ordinal))],
         })])];
         while (FirstDisagreement(stack) is var (layer, entry))
