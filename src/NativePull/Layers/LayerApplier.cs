@@ -84,6 +84,12 @@ internal sealed class LayerApplier : IDisposable
     // The root as it is until all is done: whoever could enter it might change what we are about to open, or use a setuid file before its time.
     private void CloseToOthers()
     {
+        if (overlay)
+        {
+            EntryMetadata.ForgetAcl(root.Handle);
+        }
+
+        LayerDirectories.TakeDefaultAcl(directories.Root, root.Handle);
         FileStatus status = Libc.Status(root.Handle, root.Path);
         directories.Root.FinalMode = status.Permissions;
         directories.Root.Modified = overlay ? default : new TarTime(status.ModifiedSeconds, (int)status.ModifiedNanoseconds);

@@ -21,11 +21,13 @@ internal sealed class LayerSettling(
         if (existed && !(overlay && directory.IsImplied))
         {
             metadata.Forget(handle, entry.Name);
+            directory.DefaultAcl = null;
         }
 
         directory.FinalMode = metadata.Apply(handle, entry, entry.Name);
         directory.Modified = entry.Modified;
         directory.IsImplied = false;
+        LayerDirectories.TakeDefaultAcl(directory, handle);
     }
 
     /// <summary>What depends on the layers below, then the times of directories.</summary>
@@ -83,6 +85,11 @@ internal sealed class LayerSettling(
             Failure.ThrowIf(Libc.ChangeMode(handle, mode), "fchmod", directory.Shown);
         }
 
+        if (directory.DefaultAcl is { } acl)
+        {
+            Failure.ThrowIf(Libc.SetXattr(handle, EntryMetadata.DefaultAcl, acl), "setxattr", directory.Shown);
+        }
+
         metadata.SetTimes(handle, directory.Modified, directory.Shown);
     }
 
@@ -134,6 +141,7 @@ internal sealed class LayerSettling(
             if (!overlay)
             {
                 metadata.Forget(handle, directory.Shown);
+                directory.DefaultAcl = null;
             }
 
             metadata.Default(handle, directory.Shown);

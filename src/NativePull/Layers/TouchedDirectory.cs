@@ -55,6 +55,16 @@ internal sealed record TouchedDirectory(DirectoryTable Table, int Number)
         }
     }
 
+    /// <summary>
+    /// What it gives to all that is made in it (acl(5), "default ACL"), if anything: taken from it until it is finished, for the image says itself what each of
+    /// its files has.
+    /// </summary>
+    internal byte[]? DefaultAcl
+    {
+        get => Table[Number].Acl is not 0 and var at ? Table.Acls.GetWithLength(at - 1).ToArray() : null;
+        set => Table[Number] = Table[Number] with { Acl = value is null ? 0 : Table.Acls.AddWithLength(value) + 1 };
+    }
+
     /// <summary>From the root, components joined by "/"; empty for the root.</summary>
     internal byte[] Path => Table.Names.PathOf(Number);
 

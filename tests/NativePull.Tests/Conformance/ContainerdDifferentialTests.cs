@@ -72,13 +72,13 @@ public sealed class ContainerdDifferentialTests(ITestOutputHelper output)
         return stack;
     }
 
-    // what containerd does not keep: attributes without a value, trusted ones, times before 1970; and Go's reader does not know all types that others write
+    // what containerd does not keep: attributes without a value, trusted ones, ACLs as they are, times before 1970; and Go's reader does not know all types that others write
     private static ModelEntry Plain(ModelEntry entry) => entry with
     {
         TypeFlag = null,
         // it goes by a target's text, and what ".." takes back must be there
         Target = entry.Kind == EntryKind.HardLink ? PathOf(entry.Target) : entry.Target,
-        Xattrs = [.. entry.Xattrs.Where(xattr => xattr.Value.Length > 0 && !xattr.Name.StartsWith("trusted.", StringComparison.Ordinal))],
+        Xattrs = [.. entry.Xattrs.Where(xattr => xattr.Value.Length > 0 && !xattr.Name.StartsWith("trusted.", StringComparison.Ordinal) && !xattr.Name.StartsWith("system.", StringComparison.Ordinal))],
         Seconds = Math.Max(0, entry.Seconds),
     };
 

@@ -22,6 +22,12 @@ internal sealed class LayerStackGenerator
 
     private static readonly string[] OddXattrs = ["\xFF", "new\nline", " ", "a:b", new('n', 250), "..", "/"];
 
+    // user 5 may do all (struct posix_acl_xattr_header and _entry of linux/posix_acl_xattr.h)
+    internal static readonly byte[] DefaultAcl =
+    [
+        2, 0, 0, 0, 1, 0, 7, 0, 255, 255, 255, 255, 2, 0, 7, 0, 5, 0, 0, 0, 4, 0, 5, 0, 255, 255, 255, 255, 16, 0, 7, 0, 255, 255, 255, 255, 32, 0, 0, 0, 255, 255, 255, 255,
+    ];
+
     private static readonly byte[] Capability =
         [0x01, 0, 0, 0x02, 0x00, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
@@ -163,6 +169,11 @@ internal sealed class LayerStackGenerator
             if (random.Next(4) == 0)
             {
                 xattrs.Add(((random.Next(2) == 0 ? "trusted." : "user.") + OverlayNames[random.Next(OverlayNames.Length)], "y"u8.ToArray()));
+            }
+
+            if (entry.Kind == EntryKind.Directory && random.Next(4) == 0)
+            {
+                xattrs.Add(("system.posix_acl_default", DefaultAcl));
             }
 
             if (random.Next(6) == 0)

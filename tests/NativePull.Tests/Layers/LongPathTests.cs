@@ -111,7 +111,7 @@ public sealed class LongPathTests
         Assert.Equal(["good", "nativepull", "s"], Directory.GetFileSystemEntries(work.Path).Select(Path.GetFileName).Order());
     }
 
-    // One name of 8 KB makes four thousand directories, and for each a message is made ready: with its whole path, 30 KB of archive took an hour and a half.
+    // One name of 8 KB makes four thousand directories, and for each a message is made ready: with its whole path, 414 bytes of gzip took 25 s.
     [Fact]
     public void What_a_message_says_of_a_directory_does_not_grow_with_its_depth()
     {
