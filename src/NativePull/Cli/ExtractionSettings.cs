@@ -12,6 +12,7 @@ internal static class ExtractionSettings
         ["ratio"] = static (limits, value) => limits with { MaximumRatio = value },
         ["name"] = static (limits, value) => limits with { Tar = limits.Tar with { MaximumName = value } },
         ["depth"] = static (limits, value) => limits with { Tar = limits.Tar with { MaximumDepth = value } },
+        ["steps"] = static (limits, value) => limits with { MaximumSteps = value },
         ["pax"] = static (limits, value) => limits with { Tar = limits.Tar with { MaximumPax = value } },
         ["xattrs"] = static (limits, value) => limits with { Tar = limits.Tar with { MaximumXattrs = value } },
         ["xattr"] = static (limits, value) => limits with { Tar = limits.Tar with { MaximumXattr = value } },

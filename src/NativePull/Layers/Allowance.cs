@@ -14,6 +14,7 @@ internal sealed class Allowance(LayerLimits limits)
     private long bytes;
     private long attributes;
     private long held;
+    private long steps;
 
     /// <summary>For what is remembered of each name.</summary>
     internal SpillMemory Memory { get; } = new(limits.Memory);
@@ -24,6 +25,17 @@ internal sealed class Allowance(LayerLimits limits)
         if (Interlocked.Increment(ref entries) > limits.MaximumEntries)
         {
             throw new PullException(PullError.LimitPassed, $"archive: more than {Text(limits.MaximumEntries)} entries");
+        }
+    }
+
+    /// <summary>When a symbolic link is followed on the way to a name.</summary>
+    /// <param name="count">Components of its target.</param>
+    /// <exception cref="PullException">LimitPassed.</exception>
+    internal void TakeSteps(int count)
+    {
+        if (Interlocked.Add(ref steps, count) > limits.MaximumSteps)
+        {
+            throw new PullException(PullError.LimitPassed, $"archive: the links on the way to its names have more than {Text(limits.MaximumSteps)} components");
         }
     }
 
@@ -81,6 +93,7 @@ internal sealed class Allowance(LayerLimits limits)
     {
         Interlocked.Add(ref held, -report.Held);
         Interlocked.Add(ref entries, -report.Entries);
+        Interlocked.Add(ref steps, -report.Steps);
         Interlocked.Add(ref bytes, -report.Bytes);
         Interlocked.Add(ref attributes, -report.AttributeBytes);
     }

@@ -16,7 +16,7 @@ internal sealed class CopyUp(LayerDirectories directories, EntryMetadata metadat
     internal void Make(LowerFile lower, TouchedDirectory parent, byte[] name)
     {
         FileStatus status = lower.Status;
-        byte[] path = parent.PathOf(name);
+        byte[] path = parent.ShownOf(name);
         if (status.Type != FileType.Regular)
         {
             TarEntry copied = EntryOf(lower, path);

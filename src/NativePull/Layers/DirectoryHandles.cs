@@ -54,7 +54,7 @@ internal sealed class DirectoryHandles(RootDirectory root) : IDisposable
             above = middle;
         }
 
-        Failure.ThrowIf(root.OpenBelow(from, directory.PathFrom(above), out SafeFileHandle? opened), "open", directory.Path);
+        Failure.ThrowIf(root.OpenBelow(from, directory.PathFrom(above), out SafeFileHandle? opened), "open", directory.Shown);
         Keep(directory, opened!);
         return opened!;
     }

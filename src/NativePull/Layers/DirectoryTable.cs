@@ -12,8 +12,9 @@ internal enum DirectoryFlags
     FinalMode = 64,
 }
 
-/// <summary>What a <see cref="TouchedDirectory"/> is made of beside its name: 24 bytes.</summary>
-internal record struct DirectoryState(long Seconds, int Nanoseconds, int Depth, uint FinalMode, DirectoryFlags Flags);
+/// <summary>What a <see cref="TouchedDirectory"/> is made of beside its name: 32 bytes.</summary>
+/// <param name="Acl">Where its default ACL is, and 1; 0: it has none.</param>
+internal record struct DirectoryState(long Seconds, int Nanoseconds, int Depth, uint FinalMode, DirectoryFlags Flags, int Acl);
 
 /// <summary>The directories that one layer touched, in the order in which they first were, so that each comes after its parent.</summary>
 internal sealed class DirectoryTable
@@ -23,11 +24,14 @@ internal sealed class DirectoryTable
     internal DirectoryTable(SpillPool pool)
     {
         Names = new NameTable(pool);
+        Acls = new SpilledBytes(pool);
         states = new SpilledList<DirectoryState>(pool);
         states.Add(default);
     }
 
     internal NameTable Names { get; }
+
+    internal SpilledBytes Acls { get; }
 
     internal int Count => states.Count;
 

@@ -12,6 +12,11 @@ namespace NativePull.Layers;
 /// </summary>
 internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report, Allowance allowance)
 {
+    /// <summary>Linux's name for a directory's default ACL, ending in NUL.</summary>
+    internal static ReadOnlySpan<byte> DefaultAcl => "system.posix_acl_default\0"u8;
+
+    private static ReadOnlySpan<byte> AccessAcl => "system.posix_acl_access\0"u8;
+
     private const uint SetUser = 0x800; // S_ISUID, inode(7)
     private const uint SetGroup = 0x400; // S_ISGID
 
@@ -87,6 +92,13 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
                 _ = Libc.RemoveXattr(directory, name);
             }
         }
+    }
+
+    /// <summary>A new root is made in a directory of the user's, and has its ACL if there is one.</summary>
+    internal static void ForgetAcl(SafeFileHandle directory)
+    {
+        _ = Libc.RemoveXattr(directory, AccessAcl);
+        _ = Libc.RemoveXattr(directory, DefaultAcl);
     }
 
     /// <summary>Of a directory that no layer describes: 0755, the image's root's.</summary>

@@ -85,6 +85,12 @@ internal sealed record LayerLimits
     internal long MaximumEntries { get; init; } = 10_000_000;
 
     /// <summary>
+    /// Components of the links of its own layer that are followed on the way to each name, all layers together; real images have a few for each of some
+    /// names. Each is looked up, and without a bound 200 KB could ask for billions: 40 links (path_resolution(7)) of 2,048 components for every entry.
+    /// </summary>
+    internal long MaximumSteps { get; init; } = 4_000_000;
+
+    /// <summary>
     /// Bytes of files' content of all layers, holes not counted; null: what the target's file system has free, and then a file that does not fit is
     /// NoSpace, since the machine is at fault and not the image.
     /// </summary>
@@ -207,6 +213,9 @@ internal sealed class ExtractReport
     /// <summary>Directories that they imply counted too.</summary>
     internal long Entries { get; set; }
 
+    /// <summary>Components of links that were followed.</summary>
+    internal long Steps { get; set; }
+
     /// <summary>Bytes of headers that are kept in memory.</summary>
     internal long Held { get; set; }
 
@@ -246,6 +255,7 @@ internal sealed class ExtractReport
     internal void Add(ExtractReport other)
     {
         Entries += other.Entries;
+        Steps += other.Steps;
         Held += other.Held;
         Bytes += other.Bytes;
         AttributeBytes += other.AttributeBytes;

@@ -55,7 +55,7 @@ internal sealed class FlatArchive : IDisposable
         }
 
         tree.ForgetTargets();
-        TreeMerger merger = new(tree, layers++, position + 1, allowance.TakeEntry);
+        TreeMerger merger = new(tree, layers++, position + 1, allowance.TakeEntry, allowance.TakeSteps);
         TarReader reader = new(tar, limits.Tar);
         while (reader.MoveNext())
         {

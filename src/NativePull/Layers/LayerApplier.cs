@@ -33,7 +33,7 @@ internal sealed class LayerApplier : IDisposable
         this.allowance = allowance ?? new Allowance(options.Limits);
         overlay = options.Format == LayerFormat.Overlay;
         pool = new SpillPool(this.allowance.Memory, () => NewFile.Nameless(root.Handle));
-        directories = new LayerDirectories(root, options, pool, TakeEntry);
+        directories = new LayerDirectories(root, options, pool, TakeEntry, TakeSteps);
         LowerLinks lowerLinks = new(directories, Hold);
         metadata = new EntryMetadata(options, Report, this.allowance);
         hardLinks = new HardLinks(directories, lowerLinks, overlay, Hold);
@@ -84,6 +84,12 @@ internal sealed class LayerApplier : IDisposable
     // The root as it is until all is done: whoever could enter it might change what we are about to open, or use a setuid file before its time.
     private void CloseToOthers()
     {
+        if (overlay)
+        {
+            EntryMetadata.ForgetAcl(root.Handle);
+        }
+
+        LayerDirectories.TakeDefaultAcl(directories.Root, root.Handle);
         FileStatus status = Libc.Status(root.Handle, root.Path);
         directories.Root.FinalMode = status.Permissions;
         directories.Root.Modified = overlay ? default : new TarTime(status.ModifiedSeconds, (int)status.ModifiedNanoseconds);
@@ -94,6 +100,12 @@ internal sealed class LayerApplier : IDisposable
     {
         Report.Entries++;
         allowance.TakeEntry();
+    }
+
+    private void TakeSteps(int count)
+    {
+        Report.Steps += count;
+        allowance.TakeSteps(count);
     }
 
     private void TakeContent(ReadOnlySpan<byte> name, long size)

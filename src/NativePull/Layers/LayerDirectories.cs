@@ -20,6 +20,7 @@ internal sealed class LayerDirectories : IDisposable
     private readonly WhiteoutStyle style;
     private readonly int depthLimit;
     private readonly Action takeEntry;
+    private readonly Action<int> takeSteps;
     private readonly DirectoryTable table;
     private readonly NameMarks written;
     private TouchedDirectory? last;
@@ -27,9 +28,11 @@ internal sealed class LayerDirectories : IDisposable
 
     /// <param name="pool">Takes what there is to remember of each directory and name.</param>
     /// <param name="takeEntry">Called before a directory is made that no entry has named yet: one long name can imply thousands.</param>
-    internal LayerDirectories(RootDirectory root, ExtractOptions options, SpillPool pool, Action takeEntry)
+    /// <param name="takeSteps">As <see cref="NameWalk"/> has it.</param>
+    internal LayerDirectories(RootDirectory root, ExtractOptions options, SpillPool pool, Action takeEntry, Action<int> takeSteps)
     {
         this.takeEntry = takeEntry;
+        this.takeSteps = takeSteps;
         this.root = root;
         handles = new DirectoryHandles(root);
         overlay = options.Format == LayerFormat.Overlay;
@@ -128,8 +131,8 @@ internal sealed class LayerDirectories : IDisposable
             errno = Libc.MakeDirectory(Open(parent), name, Permission.Owner);
         }
 
-        Failure.ThrowIf(errno, "mkdir", parent.PathOf(name));
-        Failure.ThrowIf(OpenChild(parent, name, out SafeFileHandle? made, out _), "open", parent.PathOf(name));
+        Failure.ThrowIf(errno, "mkdir", parent.ShownOf(name));
+        Failure.ThrowIf(OpenChild(parent, name, out SafeFileHandle? made, out _), "open", parent.ShownOf(name));
         existed = false;
         TouchedDirectory directory = Add(parent, name, made!);
         directory.IsNew = replaced || !overlay;
@@ -140,6 +143,16 @@ internal sealed class LayerDirectories : IDisposable
         }
 
         return directory;
+    }
+
+    /// <summary>Takes a directory's default ACL from it, to be given back in the end.</summary>
+    internal static void TakeDefaultAcl(TouchedDirectory directory, SafeFileHandle handle)
+    {
+        if (Libc.GetXattr(handle, EntryMetadata.DefaultAcl) is { } acl)
+        {
+            Failure.ThrowIf(Libc.RemoveXattr(handle, EntryMetadata.DefaultAcl), "removexattr", directory.Shown);
+            directory.DefaultAcl = acl;
+        }
     }
 
     /// <summary>Removes whatever a name is, directories with all they hold.</summary>
@@ -163,14 +176,14 @@ internal sealed class LayerDirectories : IDisposable
         }
         else if (errno != Errno.NoEntry)
         {
-            Failure.ThrowIf(errno, "unlink", parent.PathOf(name));
+            Failure.ThrowIf(errno, "unlink", parent.ShownOf(name));
         }
     }
 
     /// <summary>Removes a directory of this layer that turned out to mean nothing (overlay).</summary>
     internal void RemoveEmpty(TouchedDirectory directory)
     {
-        Failure.ThrowIf(Libc.RemoveDirectory(Open(directory.Parent!), directory.Name), "rmdir", directory.Path);
+        Failure.ThrowIf(Libc.RemoveDirectory(Open(directory.Parent!), directory.Name), "rmdir", directory.Shown);
         directory.IsGone = true;
     }
 
@@ -196,10 +209,10 @@ internal sealed class LayerDirectories : IDisposable
             if (Failure.IsRefusal(errno))
             {
                 throw Failure.CannotHold(
-                    style == WhiteoutStyle.Overlay ? "trusted.* attributes (--whiteouts overlay-user needs none)" : "user.* attributes", "setxattr", directory.Path, errno);
+                    style == WhiteoutStyle.Overlay ? "trusted.* attributes (--whiteouts overlay-user needs none)" : "user.* attributes", "setxattr", directory.Shown, errno);
             }
 
-            Failure.ThrowIf(errno, "setxattr", directory.Path);
+            Failure.ThrowIf(errno, "setxattr", directory.Shown);
         }
 
         directory.IsOpaque = true;
@@ -216,7 +229,7 @@ internal sealed class LayerDirectories : IDisposable
         int errno = OverlayMarks.MakeWhiteout(Open(parent), name, style);
         if (errno != Errno.Exists)
         {
-            Failure.ThrowIf(errno, "mknod", parent.PathOf(name));
+            Failure.ThrowIf(errno, "mknod", parent.ShownOf(name));
             parent.HasWhiteouts = true;
         }
     }
@@ -232,11 +245,11 @@ internal sealed class LayerDirectories : IDisposable
             return;
         }
 
-        foreach (byte[] name in Libc.Names(Open(directory), TarText.Show(directory.Path)))
+        foreach (byte[] name in Libc.Names(Open(directory), TarText.Show(directory.Shown)))
         {
             if (Libc.TryStatusAt(Open(directory), name, out FileStatus status) == 0 && IsWhiteout(directory, name, status))
             {
-                Failure.ThrowIf(Libc.Unlink(Open(directory), name), "unlink", directory.PathOf(name));
+                Failure.ThrowIf(Libc.Unlink(Open(directory), name), "unlink", directory.ShownOf(name));
             }
         }
 
@@ -264,7 +277,7 @@ internal sealed class LayerDirectories : IDisposable
     private TouchedDirectory? Walk(ReadOnlySpan<byte> path, Absent absent, bool follow, out byte[] missing)
     {
         TouchedDirectory at = Root;
-        NameWalk walk = new(path);
+        NameWalk walk = new(path, takeSteps);
         while (walk.MoveNext())
         {
             if (walk.IsUp)
@@ -328,7 +341,7 @@ internal sealed class LayerDirectories : IDisposable
                 link = IsWritten(parent, name) && !LowerSymlinks.Contains(new NameKey(parent, name)) ? Libc.ReadLink(Open(parent), name) : null;
                 return null;
             default:
-                Failure.ThrowIf(errno, "open", parent.PathOf(name));
+                Failure.ThrowIf(errno, "open", parent.ShownOf(name));
                 return null;
         }
     }
@@ -368,6 +381,7 @@ internal sealed class LayerDirectories : IDisposable
         directory.FinalMode = mode;
         // it was there before: it keeps its time, whatever is put into it
         directory.Modified = overlay ? default : new TarTime(status.ModifiedSeconds, (int)status.ModifiedNanoseconds);
+        TakeDefaultAcl(directory, handle);
         if ((status.Permissions & Permission.Owner) != Permission.Owner && Libc.ChangeMode(handle, status.Permissions | Permission.Owner) == 0)
         {
             directory.FinalMode = status.Permissions;

@@ -21,11 +21,13 @@ internal sealed class LayerSettling(
         if (existed && !(overlay && directory.IsImplied))
         {
             metadata.Forget(handle, entry.Name);
+            directory.DefaultAcl = null;
         }
 
         directory.FinalMode = metadata.Apply(handle, entry, entry.Name);
         directory.Modified = entry.Modified;
         directory.IsImplied = false;
+        LayerDirectories.TakeDefaultAcl(directory, handle);
     }
 
     /// <summary>What depends on the layers below, then the times of directories.</summary>
@@ -80,10 +82,15 @@ internal sealed class LayerSettling(
         SafeFileHandle handle = directories.Open(directory);
         if (directory.FinalMode is { } mode)
         {
-            Failure.ThrowIf(Libc.ChangeMode(handle, mode), "fchmod", directory.Path);
+            Failure.ThrowIf(Libc.ChangeMode(handle, mode), "fchmod", directory.Shown);
         }
 
-        metadata.SetTimes(handle, directory.Modified, directory.Path);
+        if (directory.DefaultAcl is { } acl)
+        {
+            Failure.ThrowIf(Libc.SetXattr(handle, EntryMetadata.DefaultAcl, acl), "setxattr", directory.Shown);
+        }
+
+        metadata.SetTimes(handle, directory.Modified, directory.Shown);
     }
 
     // False: overlayfs would merge it with nothing, and the layer has nothing in it.
@@ -133,17 +140,18 @@ internal sealed class LayerSettling(
         {
             if (!overlay)
             {
-                metadata.Forget(handle, directory.Path);
+                metadata.Forget(handle, directory.Shown);
+                directory.DefaultAcl = null;
             }
 
-            metadata.Default(handle, directory.Path);
+            metadata.Default(handle, directory.Shown);
             directory.Modified = default;
             return;
         }
 
-        Failure.ThrowIf(LowerHandle.Open(lower.Parent, lower.Name, OpenFlags.Directory, out LowerHandle? opened), "open", directory.Path);
+        Failure.ThrowIf(LowerHandle.Open(lower.Parent, lower.Name, OpenFlags.Directory, out LowerHandle? opened), "open", directory.Shown);
         using LowerHandle from = opened!;
-        metadata.Copy(from.Handle, lower.Status, handle, directory.Path);
+        metadata.Copy(from.Handle, lower.Status, handle, directory.Shown);
         directory.Modified = new TarTime(lower.Status.ModifiedSeconds, (int)lower.Status.ModifiedNanoseconds);
     }
 }

@@ -43,7 +43,7 @@ internal sealed class LowerLinks(LayerDirectories directories, Action<long> hold
     internal void Add(LowerLink link, TouchedDirectory parent, byte[] name)
     {
         directories.Remove(parent, name);
-        Failure.ThrowIf(NewFile.Create(directories.Open(parent), name, out SafeFileHandle? placeholder), "open", parent.PathOf(name));
+        Failure.ThrowIf(NewFile.Create(directories.Open(parent), name, out SafeFileHandle? placeholder), "open", parent.ShownOf(name));
         placeholder!.Dispose();
         hold(NameOverhead + name.Length);
         NameKey key = new(parent, name);
@@ -133,6 +133,6 @@ internal sealed class LowerLinks(LayerDirectories directories, Action<long> hold
     private void Link(NameKey from, NameKey to)
     {
         SafeFileHandle source = directories.Open(from.Directory);
-        Failure.ThrowIf(Libc.MakeLink(source, from.Name, directories.Open(to.Directory), to.Name), "link", to.Directory.PathOf(to.Name));
+        Failure.ThrowIf(Libc.MakeLink(source, from.Name, directories.Open(to.Directory), to.Name), "link", to.Directory.ShownOf(to.Name));
     }
 }

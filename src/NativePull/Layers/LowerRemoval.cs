@@ -49,7 +49,7 @@ internal sealed class LowerRemoval(LayerDirectories directories, bool overlay, S
         while (pending.Count > 0)
         {
             TouchedDirectory directory = directories.Touched.At(pending.Pop());
-            string shown = TarText.Show(directory.Path);
+            string shown = TarText.Show(directory.Shown);
             Libc.Rewind(directories.Open(directory));
             while (Libc.NextNames(directories.Open(directory), shown) is { Count: > 0 } names)
             {

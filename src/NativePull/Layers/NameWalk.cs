@@ -5,7 +5,8 @@ namespace NativePull.Layers;
 /// <see cref="IsUp"/>. Whoever walks says where a component is not there; what comes after it is not there either, until ".." has led back, so that nothing
 /// has to be made on the way that the name does not lie in.
 /// </summary>
-internal ref struct NameWalk(ReadOnlySpan<byte> path)
+/// <param name="takeSteps">Told how many components a link adds to the way: an entry of a few bytes can have 40 links of thousands.</param>
+internal ref struct NameWalk(ReadOnlySpan<byte> path, Action<int> takeSteps)
 {
     // Links in one path, as the kernel's own limit (path_resolution(7)).
     private const int MaximumLinks = 40;
@@ -74,7 +75,7 @@ internal ref struct NameWalk(ReadOnlySpan<byte> path)
 
     /// <summary>The component is a link: what it says comes next, then what was below it.</summary>
     /// <returns>Whether it leads on from the root.</returns>
-    /// <exception cref="PullException">UnsafeEntry: more links than the kernel would follow.</exception>
+    /// <exception cref="PullException">UnsafeEntry: more links than the kernel would follow; LimitPassed: more components than all ways may have.</exception>
     internal bool Follow(ReadOnlySpan<byte> target)
     {
         if (++links > MaximumLinks)
@@ -82,6 +83,7 @@ internal ref struct NameWalk(ReadOnlySpan<byte> path)
             throw new PullException(PullError.UnsafeEntry, $"archive: the way to {TarText.Show(path)} leads through more than 40 links");
         }
 
+        takeSteps(target.Count((byte)'/') + 1);
         bool fromRoot = target[0] == '/';
         below = (byte[])[.. target, (byte)'/', .. below];
         return fromRoot;

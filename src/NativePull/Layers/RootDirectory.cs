@@ -65,6 +65,7 @@ internal sealed class RootDirectory : IDisposable
     /// <summary>What a root has that no layer lists: mode 0755, modification time 0.</summary>
     internal void SetDefaults()
     {
+        EntryMetadata.ForgetAcl(Handle);
         Failure.ThrowIf(Libc.ChangeMode(Handle, Permission.UsualDirectory), "fchmod", Path);
         Failure.ThrowIf(Libc.SetTimes(Handle, 0, 0), "futimens", Path);
     }

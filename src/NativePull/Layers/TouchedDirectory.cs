@@ -8,6 +8,8 @@ namespace NativePull.Layers;
 /// </summary>
 internal sealed record TouchedDirectory(DirectoryTable Table, int Number)
 {
+    private const int ShownLevels = 16;
+
     /// <summary>Null: the root.</summary>
     internal TouchedDirectory? Parent => Number == NameTable.Root ? null : new TouchedDirectory(Table, Table.Names.Parent(Number));
 
@@ -53,6 +55,16 @@ internal sealed record TouchedDirectory(DirectoryTable Table, int Number)
         }
     }
 
+    /// <summary>
+    /// What it gives to all that is made in it (acl(5), "default ACL"), if anything: taken from it until it is finished, for the image says itself what each of
+    /// its files has.
+    /// </summary>
+    internal byte[]? DefaultAcl
+    {
+        get => Table[Number].Acl is not 0 and var at ? Table.Acls.GetWithLength(at - 1).ToArray() : null;
+        set => Table[Number] = Table[Number] with { Acl = value is null ? 0 : Table.Acls.AddWithLength(value) + 1 };
+    }
+
     /// <summary>From the root, components joined by "/"; empty for the root.</summary>
     internal byte[] Path => Table.Names.PathOf(Number);
 
@@ -66,6 +78,29 @@ internal sealed record TouchedDirectory(DirectoryTable Table, int Number)
         byte[] path = Path;
         return path.Length == 0 ? name[..^1].ToArray() : [.. path, (byte)'/', .. name[..^1]];
     }
+
+    /// <summary>
+    /// For messages, which are made ready for every directory: of a deep one the last levels alone, so that a name of four thousand levels does not cost each of
+    /// them its whole path.
+    /// </summary>
+    internal byte[] Shown
+    {
+        get
+        {
+            TouchedDirectory top = this;
+            for (int level = 0; level < ShownLevels && top.Parent is { } above; level++)
+            {
+                top = above;
+            }
+
+            byte[] path = PathFrom(top);
+            return top.Number == NameTable.Root ? path : [.. "…/"u8, .. path];
+        }
+    }
+
+    /// <inheritdoc cref="Shown"/>
+    /// <param name="name">Ends in NUL.</param>
+    internal byte[] ShownOf(ReadOnlySpan<byte> name) => Number == NameTable.Root ? name[..^1].ToArray() : [.. Shown, (byte)'/', .. name[..^1]];
 
     private bool Has(DirectoryFlags flag) => (Table[Number].Flags & flag) != 0;
 

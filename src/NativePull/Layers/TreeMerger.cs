@@ -7,7 +7,8 @@ namespace NativePull.Layers;
 /// <param name="layer">Counts layers from the bottom: removal speaks of lower ones only.</param>
 /// <param name="begin">The position of the layer's first entry.</param>
 /// <param name="takeEntry">Called before a directory is added that no entry has named yet.</param>
-internal sealed class TreeMerger(MergedTree tree, short layer, int begin, Action takeEntry)
+/// <param name="takeSteps">As <see cref="NameWalk"/> has it.</param>
+internal sealed class TreeMerger(MergedTree tree, short layer, int begin, Action takeEntry, Action<int> takeSteps)
 {
     /// <param name="position">Counts entries over all layers.</param>
     /// <exception cref="PullException">Malformed, UnsafeEntry, LimitPassed.</exception>
@@ -80,7 +81,7 @@ internal sealed class TreeMerger(MergedTree tree, short layer, int begin, Action
     private int Walk(ReadOnlySpan<byte> path, int position, bool make)
     {
         int at = MergedTree.Root;
-        NameWalk walk = new(path);
+        NameWalk walk = new(path, takeSteps);
         while (walk.MoveNext())
         {
             if (walk.IsUp)

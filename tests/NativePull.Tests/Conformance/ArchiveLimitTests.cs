@@ -35,6 +35,9 @@ public sealed class ArchiveLimitTests
             new TarBuilder().Xattr("user.a", "1234").File("a").Xattr("user.a", "1234").File("b").End(),
             new TarBuilder().Xattr("user.a", "1234").File("a").Xattr("user.a", "12345").File("b").End(),
             "with those of b extended attributes have 21 bytes, more than 20", ["--limit", "attributes=20"], ["--limit", "attributes=21"]),
+        ["components of links on the way"] = new(
+            new TarBuilder().Symlink("l", "a/b").File("l/f").End(), new TarBuilder().Symlink("l", "a/b/..").File("l/f").End(),
+            "the links on the way to its names have more than 2 components", ["--limit", "steps=2"], ["--limit", "steps=3"]),
         ["depth"] = new(
             new TarBuilder().Directory(Deep(4096)).End(), new TarBuilder().Directory(Deep(4097)).End(), "is 4097 directories deep, more than 4096", "--limit", "depth=4097"),
         ["a name in pax"] = new(
@@ -227,7 +230,7 @@ public sealed class ArchiveLimitTests
 
         BinaryResult result = await run.RunAsync("--rootfs", run["r"], "--limit", text);
 
-        Assert.Contains($"--limit: \"{text.Split(',')[^1]}\" is not one of layers, ratio, name, depth, pax, xattrs, xattr, runs, attributes, held, memory", result.Expect(2).Error, StringComparison.Ordinal);
+        Assert.Contains($"--limit: \"{text.Split(',')[^1]}\" is not one of layers, ratio, name, depth, steps, pax, xattrs, xattr, runs, attributes, held, memory", result.Expect(2).Error, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -61,6 +61,15 @@ public sealed class DifferentialTests(ITestOutputHelper output)
                 new(EntryKind.File, "d/x"),
             ],
         ],
+        ["what is made below a directory that gives an ACL to all that is made in it"] =
+        [
+            [
+                new(EntryKind.Directory, "a") { Xattrs = [("system.posix_acl_default", LayerStackGenerator.DefaultAcl)] },
+                new(EntryKind.File, "a/f"), new(EntryKind.Fifo, "a/p"), new(EntryKind.File, "a/i/f"), new(EntryKind.Directory, "a/d"),
+            ],
+            [new(EntryKind.File, "a/g"), new(EntryKind.HardLink, "a/h") { Target = "a/f" }, new(EntryKind.File, "a/d/e/g")],
+            [new(EntryKind.Directory, "a"), new(EntryKind.File, "a/k")],
+        ],
         ["an entry below a hard link to a lower layer's symbolic link"] =
         [
             [new(EntryKind.SymbolicLink, "b") { Target = "nowhere" }],

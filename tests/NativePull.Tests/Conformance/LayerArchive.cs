@@ -61,7 +61,7 @@ internal static class LayerArchive
             Padded(archive, pax.ToArray());
         }
 
-        Header(archive, name, Type(entry.Kind), entry, target);
+        Header(archive, name, (byte?)entry.TypeFlag ?? Type(entry.Kind), entry, target);
         if (entry.Kind == EntryKind.File)
         {
             Padded(archive, entry.Content());

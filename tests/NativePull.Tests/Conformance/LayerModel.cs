@@ -103,6 +103,7 @@ internal sealed class LayerModel
             List<string> path = Components(layer[i].Name);
             if (!IsMarker(path))
             {
+                CheckNames(path[..Math.Max(0, path.Count - 1)]);
                 Note(!seen.Add(string.Join('/', path)), Choice.Duplicate);
                 Add(layer[i], path);
             }
@@ -212,6 +213,12 @@ internal sealed class LayerModel
     {
         if (path.Count == 0)
         {
+            if (entry.Kind != EntryKind.Directory)
+            {
+                // Choice: "removing the file path" of the root would leave no file system to put anything in.
+                throw new RefusedException(current, "something else in the place of the root");
+            }
+
             // the root entry "./": existing and entry are both directories
             root.Body.ReplaceAttributes(entry);
             return;
@@ -338,6 +345,7 @@ internal sealed class LayerModel
         while (todo.First is { } first)
         {
             todo.RemoveFirst();
+            CheckNames([first.Value]);
             if (first.Value == "..")
             {
                 // ".." of the root is the root
@@ -422,7 +430,34 @@ internal sealed class LayerModel
         }
     }
 
-    private static List<string> Components(string name) => [.. name.Split('/').Where(part => part is not ("" or "."))];
+    // Choice: a name is a path inside the root as text, so ".." takes back what is before it, whatever that is, and nothing is above the root.
+    private static List<string> Components(string name)
+    {
+        List<string> path = [];
+        foreach (string part in name.Split('/').Where(part => part is not ("" or ".")))
+        {
+            if (part == "..")
+            {
+                path = path[..Math.Max(0, path.Count - 1)];
+            }
+            else
+            {
+                path.Add(part);
+            }
+        }
+
+        return path;
+    }
+
+    // "it is not possible to create a filesystem which has a file or directory with a name beginning with .wh.": so nothing can be below one, and no link
+    // can lead through one.
+    private void CheckNames(List<string> path)
+    {
+        if (path.Exists(name => name.StartsWith(WhiteoutPrefix, StringComparison.Ordinal)))
+        {
+            throw new RefusedException(current, "below a whiteout");
+        }
+    }
 
     // "As files prefixed with .wh. are special whiteout markers, it is not possible to create a filesystem which has a file or directory with a name
     // beginning with .wh." Choice: what is below a .wh..wh.* directory is aufs's metadata like the directory.

@@ -21,6 +21,9 @@ internal sealed record ModelEntry(EntryKind Kind, string Name)
     /// <summary>Of a symbolic or a hard link; Latin-1 as <see cref="Name"/>.</summary>
     internal string Target { get; init; } = "";
 
+    /// <summary>Of the member, where it is not the usual one.</summary>
+    internal char? TypeFlag { get; init; }
+
     internal int Mode { get; init; } = 0x1A4;
 
     internal uint Uid { get; init; }
@@ -53,6 +56,11 @@ internal sealed record ModelEntry(EntryKind Kind, string Name)
     {
         StringBuilder text = new();
         text.Append(CultureInfo.InvariantCulture, $"{Kind} '{TreeText.Show(Name)}'");
+        if (TypeFlag is { } flag)
+        {
+            text.Append(CultureInfo.InvariantCulture, $" type {(int)flag}");
+        }
+
         if (Target.Length > 0)
         {
             text.Append(CultureInfo.InvariantCulture, $" -> '{TreeText.Show(Target)}'");

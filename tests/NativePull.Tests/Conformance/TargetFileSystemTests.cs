@@ -1,5 +1,9 @@
 using System.Text.Json;
+using Microsoft.Win32.SafeHandles;
+using NativePull.Layers;
+using NativePull.Native;
 using NativePull.Tests.EndToEnd;
+using NativePull.Tests.Fakes;
 
 namespace NativePull.Tests.Conformance;
 
@@ -52,6 +56,25 @@ public sealed class TargetFileSystemTests
                 MountNamespace.Unmount(at);
             }
         });
+    }
+
+    [Fact]
+    public async Task An_ACL_that_the_directory_above_gives_to_all_that_is_made_in_it_is_not_the_images()
+    {
+        Assert.SkipUnless(Environment.IsPrivilegedProcess, "owners need root");
+        using LayerRun run = new(new TarBuilder[] { new TarBuilder().Directory("d/").File("d/f", "x").Fifo("p"), new TarBuilder().File("d/g") }
+            .Select(layer => LayoutLayer.Of(layer.End().ToArray())));
+        using (SafeFileHandle work = Libc.TryOpenDirectory(run.Path)!) // it is there
+        {
+            Assert.SkipUnless(Libc.SetXattr(work, EntryMetadata.DefaultAcl, LayerStackGenerator.DefaultAcl) == 0, "the temporary directory's file system has no ACLs");
+        }
+
+        (await run.ExtractAsync()).Expect(0);
+
+        foreach (string tree in Directory.GetDirectories(run["l"]).Append(run["r"]))
+        {
+            Assert.All(FileTree.Read(tree).Values, text => Assert.DoesNotContain("posix_acl", text, StringComparison.Ordinal));
+        }
     }
 
     private static void Same(SortedDictionary<string, string> expected, SortedDictionary<string, string> actual, string? json)

@@ -63,6 +63,11 @@ public sealed class UmociTests(ITestOutputHelper output)
             [[new(EntryKind.File, "a") { Xattrs = [("user.x", [])] }]],
             _ => false),
         new(
+            "a directory that nothing lists, in one with a default ACL: umoci lets it inherit that",
+            "silent; a directory's attributes come from entries, and the same image gives the same tree",
+            [[new(EntryKind.Directory, "a") { Xattrs = [("system.posix_acl_default", LayerStackGenerator.DefaultAcl)] }, new(EntryKind.File, "a/b/c")]],
+            _ => false),
+        new(
             "extended attributes of overlayfs: umoci leaves them out",
             "MUST include file attributes … Extended Attributes",
             [[new(EntryKind.File, "a") { Xattrs = [("trusted.overlay.opaque", [1])] }]],
@@ -121,7 +126,9 @@ public sealed class UmociTests(ITestOutputHelper output)
     {
         stack = [.. stack.Select(layer => (IReadOnlyList<ModelEntry>)[.. layer.OrderBy(IsNoMarker).Select(entry => entry with
         {
-            Xattrs = [.. entry.Xattrs.Where(xattr => xattr.Value.Length > 0 && !xattr.Name.StartsWith("trusted.overlay", StringComparison.Ordinal))],
+            // Go's reader does not know all types that others write; TarDialectTests
+            TypeFlag = null,
+            Xattrs = [.. entry.Xattrs.Where(xattr => xattr.Value.Length > 0 && !xattr.Name.StartsWith("system.", StringComparison.Ordinal) && !xattr.Name.StartsWith("trusted.overlay", StringComparison.Ordinal))],
         })])];
         while (FirstDisagreement(stack) is var (layer, entry))
         {
