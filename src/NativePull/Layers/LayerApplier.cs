@@ -39,7 +39,7 @@ internal sealed class LayerApplier : IDisposable
         hardLinks = new HardLinks(directories, lowerLinks, overlay, Hold);
         specialFiles = new SpecialFiles(directories, options, metadata, Report);
         removal = new LowerRemoval(directories, overlay, pool);
-        settling = new LayerSettling(directories, lowerLinks, metadata, options, TakeContent);
+        settling = new LayerSettling(directories, lowerLinks, metadata, options, pool, TakeEntry, TakeContent);
     }
 
     internal ExtractReport Report { get; } = new();

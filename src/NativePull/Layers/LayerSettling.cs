@@ -4,9 +4,11 @@ using NativePull.Native;
 namespace NativePull.Layers;
 
 /// <summary>What remains to be done to a layer's directories when its last entry is read: what the layers below decide, then modes and times.</summary>
+/// <param name="pool">Takes what there is to remember of names.</param>
+/// <param name="takeEntry">Called before a whiteout is made that no entry asked for by name.</param>
 /// <param name="takeContent">As <see cref="CopyUp"/> has it.</param>
 internal sealed class LayerSettling(
-    LayerDirectories directories, LowerLinks lowerLinks, EntryMetadata metadata, ExtractOptions options, Action<ReadOnlySpan<byte>, long> takeContent)
+    LayerDirectories directories, LowerLinks lowerLinks, EntryMetadata metadata, ExtractOptions options, SpillPool pool, Action takeEntry, Action<ReadOnlySpan<byte>, long> takeContent)
 {
     private readonly bool overlay = options.Format == LayerFormat.Overlay;
     private readonly CopyUp copyUp = new(directories, metadata, takeContent);
@@ -98,10 +100,7 @@ internal sealed class LayerSettling(
     {
         if (directory.Parent is null && directory.IsOpaque)
         {
-            foreach (byte[] name in lowers.NamesInRoot())
-            {
-                directories.MakeWhiteout(directory, name);
-            }
+            HideRoots(directory, lowers);
         }
 
         if (directory is { IsImplied: false, HasWhiteouts: false, Holds: true })
@@ -124,6 +123,17 @@ internal sealed class LayerSettling(
 
         Imply(directory, merges ? lower : null);
         return true;
+    }
+
+    // Only what is to be seen: an opaque root over another has nothing left to hide.
+    private void HideRoots(TouchedDirectory root, LowerLayers lowers)
+    {
+        NameMarks seen = new(pool);
+        foreach (byte[] name in lowers.NamesInRoot(name => seen.Add(root, name)))
+        {
+            takeEntry();
+            directories.MakeWhiteout(root, name);
+        }
     }
 
     // A directory the layer does not describe looks as the layers below have it; where none does, as nobody describes it.

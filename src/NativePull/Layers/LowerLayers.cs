@@ -39,8 +39,32 @@ internal sealed class LowerLayers(IReadOnlyList<RootDirectory> topFirst, Whiteou
         return null;
     }
 
-    /// <summary>Every name in the roots, those that are hidden too, each ending in NUL; some more than once.</summary>
-    internal IEnumerable<byte[]> NamesInRoot() => topFirst.SelectMany(layer => Libc.Names(layer.Handle, layer.Path));
+    /// <summary>Every name that is to be seen in the root, each ending in NUL.</summary>
+    /// <param name="isNew">Asked once for each name of each layer, top first: whether it is the first time.</param>
+    internal IEnumerable<byte[]> NamesInRoot(Predicate<byte[]> isNew)
+    {
+        foreach (RootDirectory layer in topFirst)
+        {
+            Libc.Rewind(layer.Handle);
+            while (Libc.NextNames(layer.Handle, layer.Path) is { Count: > 0 } names)
+            {
+                foreach ((byte[] name, _) in names)
+                {
+                    if (!isNew(name))
+                    {
+                        continue;
+                    }
+
+                    // what may not be looked at is there
+                    int errno = Libc.TryStatusAt(layer.Handle, name, out FileStatus status);
+                    if (errno == 0 ? !OverlayMarks.IsWhiteout(layer.Handle, name, status, style) : errno != Errno.NoEntry)
+                    {
+                        yield return name;
+                    }
+                }
+            }
+        }
+    }
 
     // One layer: what it has at the path; or whether it hides what those below have there.
     private LowerFile? Look(RootDirectory layer, byte[] path, out bool hides)

@@ -15,7 +15,8 @@ internal sealed class NameMarks(SpillPool pool)
     private int count;
 
     /// <param name="name">Ends in NUL.</param>
-    internal void Add(TouchedDirectory directory, ReadOnlySpan<byte> name)
+    /// <returns>Whether it was not there yet.</returns>
+    internal bool Add(TouchedDirectory directory, ReadOnlySpan<byte> name)
     {
         if (count >= slots.Count / 4 * 3)
         {
@@ -24,11 +25,14 @@ internal sealed class NameMarks(SpillPool pool)
 
         ulong added = Mark(directory, name);
         int slot = SlotOf(added);
-        if (slots[slot] == 0)
+        if (slots[slot] != 0)
         {
-            slots[slot] = added;
-            count++;
+            return false;
         }
+
+        slots[slot] = added;
+        count++;
+        return true;
     }
 
     /// <param name="name">Ends in NUL.</param>

@@ -93,6 +93,23 @@ public sealed class BombTests
         static LayoutLayer Layer(byte[] archive) => new(TarBuilder.GZip(archive), archive, LayoutLayer.Tar + "+gzip");
     }
 
+    // A layer's own root says what it hides by a whiteout for each name, of which the next one has nothing left to hide.
+    [Fact]
+    public async Task Opaque_roots_one_above_the_other_do_not_hide_the_same_names_again()
+    {
+        Assert.SkipUnless(Environment.IsPrivilegedProcess, "mounting needs root");
+        byte[] lowest = Enumerable.Range(0, 2_000).Aggregate(new TarBuilder(), (tar, i) => tar.File($"f{i}")).End().ToArray();
+        byte[] opaque = new TarBuilder().Opaque("").File("last").End().ToArray();
+        using LayerRun run = new(new[] { lowest }.Concat(Enumerable.Repeat(opaque, 30)).Select(LayoutLayer.Of));
+
+        run.AssertRefused(await run.RunAsync("--layers", run["l"], "--max-entries", "4000"), 7, ["more than 4000 entries"]);
+        (await run.RunAsync("--layers", run["l"], "--max-entries", "4100")).Expect(0);
+
+        Assert.Equal(2_000 + 2_000 + 30, Directory.GetDirectories(run["l"]).Sum(layer => Directory.GetFileSystemEntries(layer).Length));
+        using OverlayMount mount = new(Directory.CreateDirectory(run["m"]).FullName, Directory.GetDirectories(run["l"]).Order(StringComparer.Ordinal));
+        Assert.Equal(["last"], Directory.GetFileSystemEntries(mount.MountPoint).Select(System.IO.Path.GetFileName));
+    }
+
     [Theory]
     [InlineData('x', "the pax header", 1_048_576)]
     [InlineData('g', "the global pax header", 1_048_576)]
