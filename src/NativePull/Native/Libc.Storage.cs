@@ -94,11 +94,15 @@ internal static unsafe partial class Libc
         }
     }
 
-    /// <summary>fsync(2): of a directory, the names in it.</summary>
+    /// <summary>fsync(2): of a directory, the names in it. EINVAL: its file system (vboxsf, for one) has nothing to flush of a directory.</summary>
     internal static void FlushDirectory(string path)
     {
         using SafeFileHandle directory = TryOpenDirectory(path) ?? throw new LinuxException("open", path, NoSuchFile);
-        Check(fsync(directory), "fsync", path);
+        int errno = Result(fsync(directory));
+        if (errno is not (0 or Errno.Invalid))
+        {
+            throw new LinuxException("fsync", path, errno);
+        }
     }
 
     /// <summary>syncfs(2): everything written to the file system that holds this file.</summary>
