@@ -78,6 +78,16 @@ internal static unsafe partial class Libc
         }
     }
 
+    /// <summary>mkdir(2), for its owner alone; false: something has the name.</summary>
+    internal static bool TryMakeDirectory(string path)
+    {
+        fixed (byte* bytes = Terminated(path))
+        {
+            int errno = Result(mkdir(bytes, Permission.Owner));
+            return errno is 0 or Errno.Exists ? errno == 0 : throw new LinuxException("mkdir", path, errno);
+        }
+    }
+
     /// <summary>
     /// A file for reading, without the shared lock that the BCL takes on every file it opens: that would fail where the writer has renamed
     /// the file into place and not yet given its own lock back. Null where the name is absent.
@@ -268,6 +278,9 @@ internal static unsafe partial class Libc
 
     [LibraryImport("libc", SetLastError = true)]
     private static partial int open(byte* path, int flags, uint mode);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int mkdir(byte* path, uint mode);
 
     [LibraryImport("libc", SetLastError = true)]
     private static partial int fsync(SafeFileHandle fd);

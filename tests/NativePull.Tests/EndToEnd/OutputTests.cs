@@ -107,6 +107,7 @@ public sealed class OutputTests
         { "a device", 0, "", "$1 pull $2 --store s --tar /dev/null && test -c /dev/null" },
         { "a full device", 8, "No space", "$1 pull $2 --store s --tar /dev/full" },
         { "a full device on stdout", 8, "write stdout: No space", "$1 pull $2 --store s --tar - >/dev/full" },
+        { "staging that somebody else made", 0, "", "mkdir -m 777 .l.nativepull; chown 65534 .l.nativepull; $1 pull $2 --store s --layers l && test -O l" },
         { "layers not empty", 8, "--replace", "mkdir -p l/x; $1 pull $2 --store s --layers l; code=$?; ls l | grep -x x && exit $code" },
     };
 
