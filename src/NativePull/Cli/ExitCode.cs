@@ -32,6 +32,7 @@ internal static class ExitCode
         PullException known => known,
         UnauthorizedAccessException denied => new PullException(PullError.Permission, denied.Message),
         IOException io => new PullException(ReasonOf(io), io.Message, io.InnerException),
+        OutOfMemoryException or { InnerException: OutOfMemoryException } => new PullException(PullError.Machine, "out of memory", failure),
         AggregateException { InnerException: { } cause } => Explain(cause, null),
         _ => new PullException(PullError.Internal, $"a bug: {failure.GetType().Name}: {failure.Message}", failure),
     };

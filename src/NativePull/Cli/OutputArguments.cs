@@ -62,6 +62,12 @@ internal static class OutputArguments
     {
         string? layers = Typed(parsed, options.LayerDirectories);
         string? tar = Typed(parsed, options.Tar);
+        if (tar is "/dev/stdout" or "/dev/fd/1" or "/proc/self/fd/1")
+        {
+            // opened anew it would have the result line behind the archive
+            tar = OutputOptions.Stdout;
+        }
+
         string? any = rootfs is not null ? "--rootfs" : layers is not null ? "--layers" : tar is not null ? "--tar" : null;
         if (any is not null && images > 1)
         {

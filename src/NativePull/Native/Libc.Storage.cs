@@ -78,6 +78,16 @@ internal static unsafe partial class Libc
         }
     }
 
+    /// <summary>mkdir(2), for its owner alone; false: something has the name.</summary>
+    internal static bool TryMakeDirectory(string path)
+    {
+        fixed (byte* bytes = Terminated(path))
+        {
+            int errno = Result(mkdir(bytes, Permission.Owner));
+            return errno is 0 or Errno.Exists ? errno == 0 : throw new LinuxException("mkdir", path, errno);
+        }
+    }
+
     /// <summary>
     /// A file for reading, without the shared lock that the BCL takes on every file it opens: that would fail where the writer has renamed
     /// the file into place and not yet given its own lock back. Null where the name is absent.
@@ -94,11 +104,15 @@ internal static unsafe partial class Libc
         }
     }
 
-    /// <summary>fsync(2): of a directory, the names in it.</summary>
+    /// <summary>fsync(2): of a directory, the names in it. EINVAL: its file system (vboxsf, for one) has nothing to flush of a directory.</summary>
     internal static void FlushDirectory(string path)
     {
         using SafeFileHandle directory = TryOpenDirectory(path) ?? throw new LinuxException("open", path, NoSuchFile);
-        Check(fsync(directory), "fsync", path);
+        int errno = Result(fsync(directory));
+        if (errno is not (0 or Errno.Invalid))
+        {
+            throw new LinuxException("fsync", path, errno);
+        }
     }
 
     /// <summary>syncfs(2): everything written to the file system that holds this file.</summary>
@@ -264,6 +278,9 @@ internal static unsafe partial class Libc
 
     [LibraryImport("libc", SetLastError = true)]
     private static partial int open(byte* path, int flags, uint mode);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int mkdir(byte* path, uint mode);
 
     [LibraryImport("libc", SetLastError = true)]
     private static partial int fsync(SafeFileHandle fd);

@@ -1,6 +1,7 @@
 using System.Globalization;
 using NativePull.IO;
 using NativePull.Layers;
+using NativePull.Native;
 
 namespace NativePull.Pull;
 
@@ -41,7 +42,8 @@ internal sealed class DirectoryFiles(string directory) : ImageFiles
     internal override Stream? TryOpen(string name)
     {
         string path = Path.Combine(directory, name);
-        return File.Exists(path) ? new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete, 0, FileOptions.SequentialScan) : null;
+        // to open a fifo is to wait for somebody who writes
+        return Libc.TypeOf(path) == FileType.Regular ? new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete, 0, FileOptions.SequentialScan) : null;
     }
 
     public override void Dispose() { }

@@ -53,13 +53,13 @@ internal static class Destination
         path == directory || directory == "/" || path.StartsWith(directory + "/", StringComparison.Ordinal);
 
     /// <summary>Absolute and without links, as far as the path exists.</summary>
-    /// <exception cref="PullException">Machine: a link to nothing.</exception>
+    /// <exception cref="PullException">Machine: a link to nothing; Usage: a name that is not UTF-8.</exception>
     internal static string Resolve(string typed)
     {
-        string full = Path.TrimEndingDirectorySeparator(Path.GetFullPath(typed));
+        string full = Named(Path.TrimEndingDirectorySeparator(Path.GetFullPath(typed)));
         if (Libc.TryRealPath(full) is { } real)
         {
-            return real;
+            return Named(real);
         }
 
         // What was not there a moment ago may be by now: another process makes the same store, or the link's target.
@@ -97,6 +97,11 @@ internal static class Destination
     }
 
     internal static string MountPoint(string directory) => $"{directory} is a mount point, which no rename can replace; name a directory below it";
+
+    // What is not UTF-8 arrives as the replacement character, and would be made under that name.
+    private static string Named(string path) => path.Contains('\uFFFD', StringComparison.Ordinal)
+        ? throw new PullException(PullError.Usage, $"{path} has a name that is not UTF-8, which is not supported here")
+        : path;
 
     private static string Unescape(string field)
     {

@@ -123,7 +123,8 @@ internal sealed class StagedDirectory : IDisposable
                 throw new PullException(PullError.Machine, $"{path} is a symbolic link, where a directory is to be made");
             }
 
-            Directory.CreateDirectory(path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+            // one that is there, be it empty, has somebody's owner, attributes and open handles
+            bool made = Libc.TryMakeDirectory(path);
             SafeFileHandle? handle = Libc.TryOpenDirectory(path);
             if (handle is null)
             {
@@ -137,7 +138,7 @@ internal sealed class StagedDirectory : IDisposable
             }
 
             bool ours = Libc.TryIdentityOf(path) == Libc.IdentityOf(handle, path);
-            if (ours && !Directory.EnumerateFileSystemEntries(path).Any())
+            if (ours && made && !Directory.EnumerateFileSystemEntries(path).Any())
             {
                 return new StagedDirectory(path, destination, sync, replace, handle);
             }

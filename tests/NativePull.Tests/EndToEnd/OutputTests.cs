@@ -107,6 +107,10 @@ public sealed class OutputTests
         { "a device", 0, "", "$1 pull $2 --store s --tar /dev/null && test -c /dev/null" },
         { "a full device", 8, "No space", "$1 pull $2 --store s --tar /dev/full" },
         { "a full device on stdout", 8, "write stdout: No space", "$1 pull $2 --store s --tar - >/dev/full" },
+        { "staging that somebody else made", 0, "", "mkdir -m 777 .l.nativepull; chown 65534 .l.nativepull; $1 pull $2 --store s --layers l && test -O l" },
+        { "a name that is not UTF-8", 2, "not UTF-8", "$1 pull $2 --store s --rootfs $'r\\xff'" },
+        { "in a directory whose name is not UTF-8", 2, "not UTF-8", "mkdir $'d\\xff'; cd $'d\\xff'; $1 pull $2 --store ../s --tar x" },
+        { "stdout by its name", 0, "", "$1 pull $2 --store s --tar x && $1 extract $2 --store s --tar /dev/stdout | cmp - x" },
         { "layers not empty", 8, "--replace", "mkdir -p l/x; $1 pull $2 --store s --layers l; code=$?; ls l | grep -x x && exit $code" },
     };
 

@@ -205,6 +205,19 @@ public sealed class SourceTests(SourceFiles files) : IClassFixture<SourceFiles>
         Assert.True(File.Exists(work["d/lay/index.json"]));
     }
 
+    [Theory]
+    [InlineData("index.json")]
+    [InlineData("blobs/sha256/*")]
+    public async Task A_fifo_in_a_layout_is_no_file_and_is_not_waited_for(string names)
+    {
+        using TemporaryDirectory work = await FilesAsync();
+
+        // timeout: only so that what waits comes to an end
+        BinaryResult result = await RunAsync(work, $"for each in lay/{names}; do rm $each; mkfifo $each; done; timeout 20 $1 extract oci:lay --rootfs r");
+
+        Assert.DoesNotContain("terminated", result.Expect(6).Error, StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task The_platform_is_picked_from_a_nested_index()
     {

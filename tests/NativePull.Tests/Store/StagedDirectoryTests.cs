@@ -37,6 +37,16 @@ public sealed class StagedDirectoryTests
     }
 
     [Fact]
+    public void A_file_system_that_flushes_no_directories_is_no_failure()
+    {
+        Assert.SkipUnless(Directory.Exists("/proc/self"), "needs a file system that answers EINVAL");
+
+        NativePull.Native.Libc.FlushDirectory("/proc");
+
+        Assert.Throws<NativePull.Native.LinuxException>(() => NativePull.Native.Libc.FlushDirectory("/proc/absent"));
+    }
+
+    [Fact]
     public void An_empty_directory_is_replaced()
     {
         using TemporaryDirectory scratch = new();
