@@ -1,7 +1,7 @@
 using System.Globalization;
 using NativePull.IO;
 using NativePull.Layers;
-using NativePull.Native;
+using NativePull.Store;
 
 namespace NativePull.Pull;
 
@@ -43,7 +43,9 @@ internal sealed class DirectoryFiles(string directory) : ImageFiles
     {
         string path = Path.Combine(directory, name);
         // to open a fifo is to wait for somebody who writes
-        return Libc.TypeOf(path) == FileType.Regular ? new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete, 0, FileOptions.SequentialScan) : null;
+        return File.Exists(path) && !Destination.IsStream(path)
+            ? new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete, 0, FileOptions.SequentialScan)
+            : null;
     }
 
     public override void Dispose() { }
