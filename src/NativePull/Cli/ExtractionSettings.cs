@@ -13,6 +13,7 @@ internal static class ExtractionSettings
         ["name"] = static (limits, value) => limits with { Tar = limits.Tar with { MaximumName = value } },
         ["depth"] = static (limits, value) => limits with { Tar = limits.Tar with { MaximumDepth = value } },
         ["steps"] = static (limits, value) => limits with { MaximumSteps = value },
+        ["lookups"] = static (limits, value) => limits with { MaximumLookups = value },
         ["pax"] = static (limits, value) => limits with { Tar = limits.Tar with { MaximumPax = value } },
         ["xattrs"] = static (limits, value) => limits with { Tar = limits.Tar with { MaximumXattrs = value } },
         ["xattr"] = static (limits, value) => limits with { Tar = limits.Tar with { MaximumXattr = value } },

@@ -15,6 +15,7 @@ internal sealed class Allowance(LayerLimits limits)
     private long attributes;
     private long held;
     private long steps;
+    private long lookups;
 
     /// <summary>For what is remembered of each name.</summary>
     internal SpillMemory Memory { get; } = new(limits.Memory);
@@ -36,6 +37,16 @@ internal sealed class Allowance(LayerLimits limits)
         if (Interlocked.Add(ref steps, count) > limits.MaximumSteps)
         {
             throw new PullException(PullError.LimitPassed, $"archive: the links on the way to its names have more than {Text(limits.MaximumSteps)} components");
+        }
+    }
+
+    /// <summary>Before names are looked up in a layer below.</summary>
+    /// <exception cref="PullException">LimitPassed.</exception>
+    internal void TakeLookups(int count)
+    {
+        if (Interlocked.Add(ref lookups, count) > limits.MaximumLookups)
+        {
+            throw new PullException(PullError.LimitPassed, $"archive: more than {Text(limits.MaximumLookups)} names to look up in the layers below");
         }
     }
 
@@ -94,6 +105,7 @@ internal sealed class Allowance(LayerLimits limits)
         Interlocked.Add(ref held, -report.Held);
         Interlocked.Add(ref entries, -report.Entries);
         Interlocked.Add(ref steps, -report.Steps);
+        Interlocked.Add(ref lookups, -report.Lookups);
         Interlocked.Add(ref bytes, -report.Bytes);
         Interlocked.Add(ref attributes, -report.AttributeBytes);
     }

@@ -91,6 +91,12 @@ internal sealed record LayerLimits
     internal long MaximumSteps { get; init; } = 4_000_000;
 
     /// <summary>
+    /// Names looked up in one layer below, for directories that no entry describes and hard links to what is not in their layer: each may be asked of every
+    /// layer that has its directory, so that a million of them over a thousand layers would be a thousand million. A microsecond or two each.
+    /// </summary>
+    internal long MaximumLookups { get; init; } = 50_000_000;
+
+    /// <summary>
     /// Bytes of files' content of all layers, holes not counted; null: what the target's file system has free, and then a file that does not fit is
     /// NoSpace, since the machine is at fault and not the image.
     /// </summary>
@@ -216,6 +222,9 @@ internal sealed class ExtractReport
     /// <summary>Components of links that were followed.</summary>
     internal long Steps { get; set; }
 
+    /// <summary>Names looked up in one layer below.</summary>
+    internal long Lookups { get; set; }
+
     /// <summary>Bytes of headers that are kept in memory.</summary>
     internal long Held { get; set; }
 
@@ -256,6 +265,7 @@ internal sealed class ExtractReport
     {
         Entries += other.Entries;
         Steps += other.Steps;
+        Lookups += other.Lookups;
         Held += other.Held;
         Bytes += other.Bytes;
         AttributeBytes += other.AttributeBytes;

@@ -39,7 +39,7 @@ internal sealed class LayerApplier : IDisposable
         hardLinks = new HardLinks(directories, lowerLinks, overlay, Hold);
         specialFiles = new SpecialFiles(directories, options, metadata, Report);
         removal = new LowerRemoval(directories, overlay, pool);
-        settling = new LayerSettling(directories, lowerLinks, metadata, options, pool, TakeEntry, TakeContent);
+        settling = new LayerSettling(directories, lowerLinks, metadata, options, pool, TakeEntry, TakeContent, TakeLookups);
     }
 
     internal ExtractReport Report { get; } = new();
@@ -89,7 +89,7 @@ internal sealed class LayerApplier : IDisposable
             EntryMetadata.ForgetAcl(root.Handle);
         }
 
-        LayerDirectories.TakeDefaultAcl(directories.Root, root.Handle);
+        directories.Root.TakeDefaultAcl(root.Handle);
         FileStatus status = Libc.Status(root.Handle, root.Path);
         directories.Root.FinalMode = status.Permissions;
         directories.Root.Modified = overlay ? default : new TarTime(status.ModifiedSeconds, (int)status.ModifiedNanoseconds);
@@ -106,6 +106,12 @@ internal sealed class LayerApplier : IDisposable
     {
         Report.Steps += count;
         allowance.TakeSteps(count);
+    }
+
+    private void TakeLookups(int count)
+    {
+        Report.Lookups += count;
+        allowance.TakeLookups(count);
     }
 
     private void TakeContent(ReadOnlySpan<byte> name, long size)

@@ -145,16 +145,6 @@ internal sealed class LayerDirectories : IDisposable
         return directory;
     }
 
-    /// <summary>Takes a directory's default ACL from it, to be given back in the end.</summary>
-    internal static void TakeDefaultAcl(TouchedDirectory directory, SafeFileHandle handle)
-    {
-        if (Libc.GetXattr(handle, EntryMetadata.DefaultAcl) is { } acl)
-        {
-            Failure.ThrowIf(Libc.RemoveXattr(handle, EntryMetadata.DefaultAcl), "removexattr", directory.Shown);
-            directory.DefaultAcl = acl;
-        }
-    }
-
     /// <summary>Removes whatever a name is, directories with all they hold.</summary>
     internal void Remove(TouchedDirectory parent, byte[] name)
     {
@@ -381,7 +371,7 @@ internal sealed class LayerDirectories : IDisposable
         directory.FinalMode = mode;
         // it was there before: it keeps its time, whatever is put into it
         directory.Modified = overlay ? default : new TarTime(status.ModifiedSeconds, (int)status.ModifiedNanoseconds);
-        TakeDefaultAcl(directory, handle);
+        directory.TakeDefaultAcl(handle);
         if ((status.Permissions & Permission.Owner) != Permission.Owner && Libc.ChangeMode(handle, status.Permissions | Permission.Owner) == 0)
         {
             directory.FinalMode = status.Permissions;

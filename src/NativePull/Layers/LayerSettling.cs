@@ -7,8 +7,10 @@ namespace NativePull.Layers;
 /// <param name="pool">Takes what there is to remember of names.</param>
 /// <param name="takeEntry">Called before a whiteout is made that no entry asked for by name.</param>
 /// <param name="takeContent">As <see cref="CopyUp"/> has it.</param>
+/// <param name="takeLookups">As <see cref="LowerLayers"/> has it.</param>
 internal sealed class LayerSettling(
-    LayerDirectories directories, LowerLinks lowerLinks, EntryMetadata metadata, ExtractOptions options, SpillPool pool, Action takeEntry, Action<ReadOnlySpan<byte>, long> takeContent)
+    LayerDirectories directories, LowerLinks lowerLinks, EntryMetadata metadata, ExtractOptions options, SpillPool pool, Action takeEntry, Action<ReadOnlySpan<byte>, long> takeContent,
+    Action<int> takeLookups)
 {
     private readonly bool overlay = options.Format == LayerFormat.Overlay;
     private readonly CopyUp copyUp = new(directories, metadata, takeContent);
@@ -29,7 +31,7 @@ internal sealed class LayerSettling(
         directory.FinalMode = metadata.Apply(handle, entry, entry.Name);
         directory.Modified = entry.Modified;
         directory.IsImplied = false;
-        LayerDirectories.TakeDefaultAcl(directory, handle);
+        directory.TakeDefaultAcl(handle);
     }
 
     /// <summary>What depends on the layers below, then the times of directories.</summary>
@@ -37,7 +39,7 @@ internal sealed class LayerSettling(
     /// <exception cref="PullException">Malformed: a hard link to nothing.</exception>
     internal void Settle(IReadOnlyList<RootDirectory> lowersTopFirst, CancellationToken token)
     {
-        LowerLayers lowers = new(lowersTopFirst, options.Whiteouts);
+        using LowerLayers lowers = new(lowersTopFirst, options.Whiteouts, takeLookups);
         lowerLinks.Settle(lowers, copyUp, token);
 
         DirectoryTable touched = directories.Touched;

@@ -19,6 +19,9 @@ internal sealed class LowerHandle : IDisposable
 
     internal SafeFileHandle Handle { get; }
 
+    /// <summary>Its owner's bits are not its own.</summary>
+    internal bool IsLent => mode is not null;
+
     /// <summary>Opens a name, which is no link. 0 or an errno.</summary>
     internal static int Open(SafeFileHandle parent, byte[] name, int flags, out LowerHandle? opened)
     {

@@ -1,4 +1,6 @@
 using System.Diagnostics.CodeAnalysis;
+using Microsoft.Win32.SafeHandles;
+using NativePull.Native;
 
 namespace NativePull.Layers;
 
@@ -63,6 +65,16 @@ internal sealed record TouchedDirectory(DirectoryTable Table, int Number)
     {
         get => Table[Number].Acl is not 0 and var at ? Table.Acls.GetWithLength(at - 1).ToArray() : null;
         set => Table[Number] = Table[Number] with { Acl = value is null ? 0 : Table.Acls.AddWithLength(value) + 1 };
+    }
+
+    /// <summary>Takes its <see cref="DefaultAcl"/> from it, if it has one, to be given back in the end.</summary>
+    internal void TakeDefaultAcl(SafeFileHandle handle)
+    {
+        if (Libc.GetXattr(handle, EntryMetadata.DefaultAcl) is { } acl)
+        {
+            Failure.ThrowIf(Libc.RemoveXattr(handle, EntryMetadata.DefaultAcl), "removexattr", Shown);
+            DefaultAcl = acl;
+        }
     }
 
     /// <summary>From the root, components joined by "/"; empty for the root.</summary>

@@ -230,7 +230,7 @@ public sealed class ArchiveLimitTests
 
         BinaryResult result = await run.RunAsync("--rootfs", run["r"], "--limit", text);
 
-        Assert.Contains($"--limit: \"{text.Split(',')[^1]}\" is not one of layers, ratio, name, depth, steps, pax, xattrs, xattr, runs, attributes, held, memory", result.Expect(2).Error, StringComparison.Ordinal);
+        Assert.Contains($"--limit: \"{text.Split(',')[^1]}\" is not one of layers, ratio, name, depth, steps, lookups, pax, xattrs, xattr, runs, attributes, held, memory", result.Expect(2).Error, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -110,6 +110,38 @@ public sealed class BombTests
         Assert.Equal(["last"], Directory.GetFileSystemEntries(mount.MountPoint).Select(System.IO.Path.GetFileName));
     }
 
+    // A hundred layers of a thousand directories that no entry describes are an image that some build tools make; if each directory were asked of every layer
+    // below, component by component, it would take minutes, and a thousand layers of ten thousand for ever.
+    [Theory]
+    [InlineData("usr/lib/p{0}/d{1}/f", 3_000, 4_000)]
+    [InlineData("usr/lib/d{0}.{1}/f", 78_000, 80_000)]
+    public async Task A_directory_without_an_entry_is_asked_of_the_layers_alone_that_have_its_parent(string name, int least, int most)
+    {
+        const int layers = 40;
+        using LayerRun run = new(Enumerable.Range(0, layers).Select(layer =>
+            LayoutLayer.Of(Enumerable.Range(0, 100).Aggregate(new TarBuilder(), (tar, i) => tar.File(string.Format(CultureInfo.InvariantCulture, name, layer, i))).End().ToArray())));
+
+        run.AssertRefused(
+            await run.RunAsync("--layers", run["l"], "--limit", $"lookups={least - 1}"), 7, [$"archive: more than {least - 1} names to look up in the layers below"]);
+        (await run.RunAsync("--layers", run["l"], "--limit", $"lookups={most}")).Expect(0);
+
+        Assert.Equal(layers * 100, Directory.GetFiles(run["l"], "f", SearchOption.AllDirectories).Length);
+    }
+
+    // The kernel walks all of a deep name each time that a name in it is asked for.
+    [Fact]
+    public async Task A_deep_directory_counts_for_more_than_one_lookup()
+    {
+        const int children = 200;
+        string deep = string.Concat(Enumerable.Repeat("d/", 1_600));
+        byte[] lower = new TarBuilder().File(deep + "f").End().ToArray();
+        byte[] upper = Enumerable.Range(0, children).Aggregate(new TarBuilder(), (tar, i) => tar.File($"{deep}{i}/f")).End().ToArray();
+        using LayerRun run = new(LayoutLayer.Of(lower), LayoutLayer.Of(upper));
+
+        run.AssertRefused(await run.RunAsync("--layers", run["l"], "--limit", $"lookups={children * 1_600 / 32}"), 7, ["names to look up in the layers below"]);
+        (await run.RunAsync("--layers", run["l"], "--limit", "lookups=100000")).Expect(0);
+    }
+
     [Theory]
     [InlineData('x', "the pax header", 1_048_576)]
     [InlineData('g', "the global pax header", 1_048_576)]
