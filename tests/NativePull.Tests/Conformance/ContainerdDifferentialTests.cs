@@ -53,7 +53,7 @@ public sealed class ContainerdDifferentialTests(ITestOutputHelper output)
 
     private static List<IReadOnlyList<ModelEntry>> WithoutDisagreements(List<IReadOnlyList<ModelEntry>> stack)
     {
-        stack = [.. stack.Select(layer => (IReadOnlyList<ModelEntry>)WithOwnersOfTargets(WithoutTraces([.. layer.OrderBy(IsNoMarker).Select(Plain)])))];
+        stack = [.. stack.Select(layer => (IReadOnlyList<ModelEntry>)WithOwnersOfTargets(WithoutTraces([.. layer.OrderBy(AgreedStack.IsNoMarker).Select(Plain)])))];
         // containerd asks all lower layers for the mode of a directory that nothing lists, those that are hidden too, and fails where one has something else or a whiteout there
         HashSet<string> files = [];
         HashSet<string> opaque = [];
@@ -64,12 +64,7 @@ public sealed class ContainerdDifferentialTests(ITestOutputHelper output)
             files.UnionWith(stack[i].Where(entry => entry.Kind != EntryKind.Directory).Select(entry => PathOf(entry.Name).Replace(".wh.", "", StringComparison.Ordinal)));
         }
 
-        while (FirstDisagreement(stack) is var (layer, entry))
-        {
-            stack = [.. stack[..layer], [.. stack[layer].Where((_, i) => i != entry)], .. stack[(layer + 1)..]];
-        }
-
-        return stack;
+        return AgreedStack.Without(stack, (layer, entry, choice) => Disagrees(stack[layer], layer, entry, choice));
     }
 
     // what containerd does not keep: attributes without a value, trusted ones, ACLs as they are, times before 1970; and Go's reader does not know all types that others write
@@ -87,7 +82,7 @@ public sealed class ContainerdDifferentialTests(ITestOutputHelper output)
     {
         List<string> whiteouts = [];
         List<string> opaque = [];
-        foreach (ModelEntry entry in layer.Where(entry => !IsNoMarker(entry)))
+        foreach (ModelEntry entry in layer.Where(entry => !AgreedStack.IsNoMarker(entry)))
         {
             string path = PathOf(entry.Name);
             string parent = ParentOf(path);
@@ -101,11 +96,11 @@ public sealed class ContainerdDifferentialTests(ITestOutputHelper output)
             }
         }
 
-        return [.. layer.DistinctBy(entry => (PathOf(entry.Name), IsNoMarker(entry) ? entry : null)).Where(entry =>
+        return [.. layer.DistinctBy(entry => (PathOf(entry.Name), AgreedStack.IsNoMarker(entry) ? entry : null)).Where(entry =>
         {
             string path = PathOf(entry.Name);
             string parent = ParentOf(path);
-            bool isMarker = !IsNoMarker(entry);
+            bool isMarker = !AgreedStack.IsNoMarker(entry);
             return !whiteouts.Exists(removed => IsBelow(path, removed) || (path == removed && entry.Kind == EntryKind.Directory))
                 && !opaque.Exists(hidden => hidden.Length == 0
                     ? isMarker
@@ -134,43 +129,17 @@ public sealed class ContainerdDifferentialTests(ITestOutputHelper output)
         return kept;
     }
 
-    private static (int Layer, int Entry)? FirstDisagreement(List<IReadOnlyList<ModelEntry>> stack)
-    {
-        LayerModel model = new();
-        for (int layer = 0; layer < stack.Count; layer++)
-        {
-            try
-            {
-                model.Apply(stack[layer]);
-            }
-            catch (RefusedException e)
-            {
-                return (layer, e.Entry);
-            }
-
-            bool hasMarkers = stack[layer].Any(entry => !IsNoMarker(entry));
-            foreach ((int entry, Choice choice) in model.Choices)
-            {
-                if (choice is Choice.LateMarker or Choice.MarkerWithoutDirectory or Choice.AufsMetadata or Choice.Duplicate or Choice.LinkToItself
-                    or Choice.ImpliedInGroupDirectory or Choice.LinkIntoLowerLayer or Choice.ReplacedParent
-                    // behind a link may be a lower layer's file, on which the names alone say nothing
-                    || (choice == Choice.FollowedLink && (hasMarkers || layer > 0))
-                    // for its time it comes back to a directory by its name, when something else may be there
-                    || (choice == Choice.FollowedLink && stack[layer][entry].Kind == EntryKind.Directory))
-                {
-                    return (layer, entry);
-                }
-            }
-        }
-
-        return null;
-    }
+    private static bool Disagrees(IReadOnlyList<ModelEntry> layer, int number, int entry, Choice choice) =>
+        choice is Choice.LateMarker or Choice.MarkerWithoutDirectory or Choice.AufsMetadata or Choice.Duplicate or Choice.LinkToItself
+            or Choice.ImpliedInGroupDirectory or Choice.LinkIntoLowerLayer or Choice.ReplacedParent
+        // behind a link may be a lower layer's file, on which the names alone say nothing
+        || (choice == Choice.FollowedLink && (number > 0 || !layer.All(AgreedStack.IsNoMarker)))
+        // for its time it comes back to a directory by its name, when something else may be there
+        || (choice == Choice.FollowedLink && layer[entry].Kind == EntryKind.Directory);
 
     private static bool IsBelow(string path, string directory) => path.StartsWith(directory + "/", StringComparison.Ordinal);
 
     private static string ParentOf(string path) => path[..Math.Max(0, path.LastIndexOf('/'))];
 
     private static string PathOf(string name) => Path.GetFullPath("/" + name).Trim('/');
-
-    private static bool IsNoMarker(ModelEntry entry) => !entry.Name.Split('/')[^1].StartsWith(".wh.", StringComparison.Ordinal);
 }

@@ -117,51 +117,17 @@ public sealed class UmociTests(ITestOutputHelper output)
         Assert.SkipUnless(File.Exists("/usr/bin/umoci"), "the other side is umoci, and it is not installed");
     }
 
-    // markers first, as the specification asks those who write layers; later ones are in the list
-    private static bool IsNoMarker(ModelEntry entry) => !entry.Name.Split('/')[^1].StartsWith(".wh.", StringComparison.Ordinal);
-
     private static int Count(List<IReadOnlyList<ModelEntry>> stack) => stack.Sum(layer => layer.Count);
 
     private static List<IReadOnlyList<ModelEntry>> WithoutDisagreements(List<IReadOnlyList<ModelEntry>> stack)
     {
-        stack = [.. stack.Select(layer => (IReadOnlyList<ModelEntry>)[.. layer.OrderBy(IsNoMarker).Select(entry => entry with
+        stack = [.. stack.Select(layer => (IReadOnlyList<ModelEntry>)[.. layer.OrderBy(AgreedStack.IsNoMarker).Select(entry => entry with
         {
             // Go's reader does not know all types that others write; TarDialectTests
             TypeFlag = null,
             Xattrs = [.. entry.Xattrs.Where(xattr => xattr.Value.Length > 0 && !xattr.Name.StartsWith("system.", StringComparison.Ordinal) && !xattr.Name.StartsWith("trusted.overlay", StringComparison.Ordinal))],
         })])];
-        while (FirstDisagreement(stack) is var (layer, entry))
-        {
-            stack = [.. stack[..layer], [.. stack[layer].Where((_, i) => i != entry)], .. stack[(layer + 1)..]];
-        }
-
-        return stack;
-    }
-
-    private static (int Layer, int Entry)? FirstDisagreement(List<IReadOnlyList<ModelEntry>> stack)
-    {
-        LayerModel model = new();
-        for (int layer = 0; layer < stack.Count; layer++)
-        {
-            try
-            {
-                model.Apply(stack[layer]);
-            }
-            catch (RefusedException e)
-            {
-                return (layer, e.Entry);
-            }
-
-            foreach ((int entry, Choice choice) in model.Choices)
-            {
-                if (Array.Exists(Disagreements, each => each.IsMetBy(choice)))
-                {
-                    return (layer, entry);
-                }
-            }
-        }
-
-        return null;
+        return AgreedStack.Without(stack, (_, _, choice) => Array.Exists(Disagreements, each => each.IsMetBy(choice)));
     }
 
     private static string? Compare(List<IReadOnlyList<ModelEntry>> stack)
