@@ -1,6 +1,8 @@
 using System.Globalization;
 using System.IO.Compression;
 using System.Security.Cryptography;
+using Microsoft.Win32.SafeHandles;
+using NativePull.Native;
 using NativePull.Oci;
 using NativePull.Tests.EndToEnd;
 using NativePull.Tests.Fakes;
@@ -181,6 +183,35 @@ public sealed class BombTests
 
         Assert.InRange(Binary.PeakOf(result), 1, peak);
         TestContext.Current.TestOutputHelper?.WriteLine($"{name}: {blob.Length} bytes, peak {Binary.PeakOf(result)} KiB");
+    }
+
+    // What is above the deepest levels keeps no names, however many were seen there. (Where a directory lists the last made first, as tmpfs does, the way down comes last.)
+    [Fact]
+    public async Task A_tree_that_is_replaced_goes_in_bounded_memory_however_deep_and_wide_it_is()
+    {
+        const int levels = 1_500;
+        const int width = 110;
+        using LayerRun run = new(LayoutLayer.Of(new TarBuilder().File("f").End().ToArray()));
+        byte[][] names = [.. Enumerable.Range(0, width).Select(i => System.Text.Encoding.ASCII.GetBytes(string.Create(CultureInfo.InvariantCulture, $"{i:d255}\0")))];
+        SafeFileHandle at = Libc.TryOpenDirectory(Directory.CreateDirectory(run["r"]).FullName)!;
+        for (int level = 0; level < levels; level++)
+        {
+            foreach (byte[] name in names)
+            {
+                Assert.Equal(0, Libc.MakeDirectory(at, name, 0x1C0));
+            }
+
+            Assert.Equal(0, Libc.OpenAt(at, names[0], OpenFlags.ReadOnly | OpenFlags.Directory, 0, out SafeFileHandle? below));
+            at.Dispose();
+            at = below!;
+        }
+
+        at.Dispose();
+
+        BinaryResult replaced = await run.MeasureAsync("--rootfs", run["r"], "--replace", "--ownership", "squash");
+
+        Assert.InRange(Binary.PeakOf(replaced.Expect(0)), 1, Peak);
+        Assert.Equal(["f"], Directory.GetFileSystemEntries(run["r"]).Select(System.IO.Path.GetFileName));
     }
 
     [Fact]
