@@ -245,11 +245,17 @@ internal sealed class LayerDirectories : IDisposable
             return;
         }
 
-        foreach (byte[] name in Libc.Names(Open(directory), TarText.Show(directory.Shown)))
+        // some at a time: there may be millions
+        string shown = TarText.Show(directory.Shown);
+        Libc.Rewind(Open(directory));
+        while (Libc.NextNames(Open(directory), shown) is { Count: > 0 } names)
         {
-            if (Libc.TryStatusAt(Open(directory), name, out FileStatus status) == 0 && IsWhiteout(directory, name, status))
+            foreach ((byte[] name, _) in names)
             {
-                Failure.ThrowIf(Libc.Unlink(Open(directory), name), "unlink", directory.ShownOf(name));
+                if (Libc.TryStatusAt(Open(directory), name, out FileStatus status) == 0 && IsWhiteout(directory, name, status))
+                {
+                    Failure.ThrowIf(Libc.Unlink(Open(directory), name), "unlink", directory.ShownOf(name));
+                }
             }
         }
 

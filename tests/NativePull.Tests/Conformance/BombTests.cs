@@ -154,6 +154,8 @@ public sealed class BombTests
         ["many hard links to one name of the layers below, as layers"] = (() => Packed(1, Entries(300_000, (tar, i) => tar.HardLink($"l{i}", "f"))), ["--layers", "x"], 7, "its links and attributes need ", PeakOfHeld),
         ["hard links to the layers below, as layers"] = (() => Packed(1, Entries(2_000, (tar, i) => tar.HardLink($"l{i}", Far(64_000, i)))), ["--layers", "x"], 7, "its links and attributes need ", PeakOfHeld),
         ["hard links to nothing, as an archive"] = (() => Packed(1, Entries(2_000, (tar, i) => tar.HardLink($"l{i}", Far(64_000, i)))), ["--tar", "x"], 6, "which is not there", Peak),
+        ["whiteouts, and then the marker that hides all, as layers"] = (
+            () => Packed(1, Entries(400_001, (tar, i) => i < 400_000 ? tar.Whiteout(string.Create(CultureInfo.InvariantCulture, $"d/{i:d90}")) : tar.Opaque("d").File("d/f").End())), ["--layers", "x"], 0, "", Peak),
         ["headers of nothing"] = (() => Packed(20, Entries(5_000, (tar, _) => tar.Global("comment", "again").RawPax(TarBuilder.Record("path", "a")).LongName("b")), new TarBuilder().File("f").End().ToArray()), ["--rootfs", "x"], 0, "", Peak),
         ["labels"] = (() => Packed(40, Entries(5_000, (tar, _) => tar.Member("label", 'V'))), ["--rootfs", "x"], 0, "", Peak),
         ["a map of runs without an end"] = (() => Packed(1, SparseMap()), ["--rootfs", "x"], 7, "sparse map of f: more than 1048576 runs", PeakOfHeld),
