@@ -74,12 +74,16 @@ internal sealed class LayerDirectories : IDisposable
     {
         if (last is null || !path.SequenceEqual(lastPath))
         {
-            last = Walk(path, Absent.Forced, follow: true, out _)!;
+            TouchedDirectory found = Walk(path, Absent.Forced, follow: true, out _, out bool followed)!;
+            // where links lead may change with any link that is made on the way
+            last = followed ? null : found;
             lastPath = path.ToArray();
-            for (TouchedDirectory? at = last; at is { Holds: false }; at = at.Parent)
+            for (TouchedDirectory? at = found; at is { Holds: false }; at = at.Parent)
             {
                 at.Holds = true;
             }
+
+            return found;
         }
 
         return last;
@@ -280,8 +284,11 @@ internal sealed class LayerDirectories : IDisposable
     public void Dispose() => handles.Dispose();
 
     // Null: something else is in the way.
-    private TouchedDirectory? Walk(ReadOnlySpan<byte> path, Absent absent, bool follow, out byte[] missing)
+    private TouchedDirectory? Walk(ReadOnlySpan<byte> path, Absent absent, bool follow, out byte[] missing) => Walk(path, absent, follow, out missing, out _);
+
+    private TouchedDirectory? Walk(ReadOnlySpan<byte> path, Absent absent, bool follow, out byte[] missing, out bool followed)
     {
+        followed = false;
         TouchedDirectory at = Root;
         NameWalk walk = new(path, takeSteps);
         while (walk.MoveNext())
@@ -297,6 +304,7 @@ internal sealed class LayerDirectories : IDisposable
             else if (link is not null && follow)
             {
                 at = walk.Follow(link) ? Root : at;
+                followed = true;
             }
             else
             {
