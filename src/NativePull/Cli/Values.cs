@@ -137,10 +137,14 @@ internal static class Values
     private static bool TryParseRange(string text, out IdRange range)
     {
         string[] parts = text.Split(':');
-        uint[] numbers = [.. parts.Select(part => uint.TryParse(part, NumberStyles.None, CultureInfo.InvariantCulture, out uint number) ? number : uint.MaxValue)];
-        bool parsed = parts.Length == 3 && numbers[2] is > 0 and < uint.MaxValue
-            && (ulong)numbers[0] + numbers[2] <= uint.MaxValue && (ulong)numbers[1] + numbers[2] <= uint.MaxValue;
-        range = parsed ? new IdRange(numbers[0], numbers[1], numbers[2]) : default;
-        return parsed;
+        uint?[] numbers = [.. parts.Select(part => uint.TryParse(part, NumberStyles.None, CultureInfo.InvariantCulture, out uint number) ? number : (uint?)null)];
+        if (numbers is not [{ } container, { } host, { } count and > 0] || (ulong)container + count > uint.MaxValue || (ulong)host + count > uint.MaxValue)
+        {
+            range = default;
+            return false;
+        }
+
+        range = new IdRange(container, host, count);
+        return true;
     }
 }

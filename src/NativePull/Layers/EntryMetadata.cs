@@ -112,13 +112,18 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
         };
 
         // the image asks for nothing here, so nothing of it is lost where this is refused
-        _ = Libc.ChangeOwner(directory, uid, gid);
+        Place place = new(directory, null);
+        if (place.ChangeOwner(uid, gid) != 0)
+        {
+            _ = OwnPart(place, uid, gid);
+        }
+
         if (Overridden)
         {
             Override(directory, OverrideStat.OfDirectory(0, 0, Permission.UsualDirectory), path);
         }
 
-        SetMode(new Place(directory, null), Permission.UsualDirectory, path);
+        SetMode(place, Permission.UsualDirectory, path);
     }
 
     /// <summary>What a file or directory of the layers below has, as it is there: for one that a layer implies or links to.</summary>
@@ -158,7 +163,7 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
         }
 
         report.OwnersLost++;
-        return Harmless(status.Permissions, new Owned(status.Uid == Libc.EffectiveUser, status.Gid == Libc.EffectiveGroup), status.IsDirectory);
+        return Harmless(status.Permissions, OwnPart(place, status.Uid, status.Gid), status.IsDirectory);
     }
 
     // Who the file belongs to afterwards: whether user and group are those the archive names.
@@ -186,7 +191,18 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
         }
 
         report.OwnersLost++;
-        return new Owned(uid == Libc.EffectiveUser, gid == Libc.EffectiveGroup);
+        return OwnPart(place, uid, gid);
+    }
+
+    // Of two that may not both be set one may. The other becomes this process's: a directory with the setgid bit gives its group to what is made in it, and
+    // what is there already may have any owner.
+    private static Owned OwnPart(Place place, uint uid, uint gid)
+    {
+        const uint unchanged = uint.MaxValue; // chown(2)
+        Owned owned = new(place.ChangeOwner(uid, unchanged) == 0, place.ChangeOwner(unchanged, gid) == 0);
+        _ = owned.User ? 0 : place.ChangeOwner(Libc.EffectiveUser, unchanged);
+        _ = owned.Group ? 0 : place.ChangeOwner(unchanged, Libc.EffectiveGroup);
+        return owned;
     }
 
     // True: this process cannot set that owner. Where it could set any, the refusal is the file system's, and an error.

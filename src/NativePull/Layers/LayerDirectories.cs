@@ -74,12 +74,16 @@ internal sealed class LayerDirectories : IDisposable
     {
         if (last is null || !path.SequenceEqual(lastPath))
         {
-            last = Walk(path, Absent.Forced, follow: true, out _)!;
+            TouchedDirectory found = Walk(path, Absent.Forced, follow: true, out _, out bool followed)!;
+            // where links lead may change with any link that is made on the way
+            last = followed ? null : found;
             lastPath = path.ToArray();
-            for (TouchedDirectory? at = last; at is { Holds: false }; at = at.Parent)
+            for (TouchedDirectory? at = found; at is { Holds: false }; at = at.Parent)
             {
                 at.Holds = true;
             }
+
+            return found;
         }
 
         return last;
@@ -235,11 +239,17 @@ internal sealed class LayerDirectories : IDisposable
             return;
         }
 
-        foreach (byte[] name in Libc.Names(Open(directory), TarText.Show(directory.Shown)))
+        // some at a time: there may be millions
+        string shown = TarText.Show(directory.Shown);
+        Libc.Rewind(Open(directory));
+        while (Libc.NextNames(Open(directory), shown) is { Count: > 0 } names)
         {
-            if (Libc.TryStatusAt(Open(directory), name, out FileStatus status) == 0 && IsWhiteout(directory, name, status))
+            foreach ((byte[] name, _) in names)
             {
-                Failure.ThrowIf(Libc.Unlink(Open(directory), name), "unlink", directory.ShownOf(name));
+                if (Libc.TryStatusAt(Open(directory), name, out FileStatus status) == 0 && IsWhiteout(directory, name, status))
+                {
+                    Failure.ThrowIf(Libc.Unlink(Open(directory), name), "unlink", directory.ShownOf(name));
+                }
             }
         }
 
@@ -264,8 +274,11 @@ internal sealed class LayerDirectories : IDisposable
     public void Dispose() => handles.Dispose();
 
     // Null: something else is in the way.
-    private TouchedDirectory? Walk(ReadOnlySpan<byte> path, Absent absent, bool follow, out byte[] missing)
+    private TouchedDirectory? Walk(ReadOnlySpan<byte> path, Absent absent, bool follow, out byte[] missing) => Walk(path, absent, follow, out missing, out _);
+
+    private TouchedDirectory? Walk(ReadOnlySpan<byte> path, Absent absent, bool follow, out byte[] missing, out bool followed)
     {
+        followed = false;
         TouchedDirectory at = Root;
         NameWalk walk = new(path, takeSteps);
         while (walk.MoveNext())
@@ -281,6 +294,7 @@ internal sealed class LayerDirectories : IDisposable
             else if (link is not null && follow)
             {
                 at = walk.Follow(link) ? Root : at;
+                followed = true;
             }
             else
             {

@@ -171,6 +171,25 @@ internal sealed class MergedTree
         }
     }
 
+    /// <summary>Of a directory the names that are gone need not be gone through again: layer after layer could ask for that.</summary>
+    internal void DropGone(int directory)
+    {
+        int before = None;
+        for (int child = FirstChild(directory); child != None;)
+        {
+            int next = names[child].NextSibling;
+            if (!IsGone(child))
+            {
+                SetNext(directory, before, child);
+                before = child;
+            }
+
+            child = next;
+        }
+
+        SetNext(directory, before, None);
+    }
+
     /// <summary>The name after another in the order in which a directory comes before what is in it; None after the last one below the top.</summary>
     /// <param name="enter">Off, what is below the name itself is left out.</param>
     internal int NextBelow(int top, int name, bool enter = true)
@@ -225,6 +244,18 @@ internal sealed class MergedTree
     internal byte[] PathOf(int name) => table.PathOf(name);
 
     private int FirstChild(int name) => IsDirectory(name) ? looks[names[name].Inode].FirstChild : None;
+
+    private void SetNext(int directory, int before, int next)
+    {
+        if (before != None)
+        {
+            names[before] = names[before] with { NextSibling = next };
+            return;
+        }
+
+        int at = names[directory].Inode;
+        looks[at] = looks[at] with { FirstChild = next };
+    }
 
     private int AddName(int parent, ReadOnlySpan<byte> text, int position, int inode)
     {

@@ -21,15 +21,17 @@ internal sealed class PaxRecords
     private const string Digits = "decimal digits, of a number of 63 bits";
 
     private readonly Dictionary<string, byte[]> values = [];
-    private readonly Dictionary<string, TarXattr> xattrs = [];
+    private readonly Dictionary<string, TarXattr> xattrs;
     private readonly TarLimits limits;
-    private readonly Func<PaxRecords, string> subject;
+    private Func<PaxRecords, string> subject;
+    private IReadOnlyList<TarXattr>? listed;
     private long? pendingOffset;
 
-    private PaxRecords(TarLimits limits, Func<PaxRecords, string> subject)
+    private PaxRecords(TarLimits limits, Func<PaxRecords, string> subject, Dictionary<string, TarXattr>? xattrs = null)
     {
         this.limits = limits;
         this.subject = subject;
+        this.xattrs = xattrs is null ? [] : new(xattrs);
     }
 
     /// <summary>Whether any record makes the member a sparse file (GNU.sparse.*).</summary>
@@ -38,7 +40,8 @@ internal sealed class PaxRecords
     /// <summary>The runs of formats 0.0 and 0.1, which are in the header; format 1.0 has them before the data.</summary>
     internal SparseMap? Map { get; private set; }
 
-    internal IReadOnlyList<TarXattr> Xattrs => xattrs.Count == 0 ? [] : [.. xattrs.Values];
+    // a global header's are asked for by every member
+    internal IReadOnlyList<TarXattr> Xattrs => xattrs.Count == 0 ? [] : listed ??= [.. xattrs.Values];
 
     /// <summary>Of one member.</summary>
     /// <param name="name">What its other headers call it; for messages, until a record says better.</param>
@@ -60,32 +63,42 @@ internal sealed class PaxRecords
         return records;
     }
 
-    /// <summary>These global records, with those of a later global header over them.</summary>
+    /// <summary>Puts the records of a later global header over these: in place, for a header costs an archive little, and these may be many.</summary>
     /// <exception cref="PullException">Malformed (a sparse map, which is one file's), LimitPassed.</exception>
-    internal PaxRecords With(PaxRecords later)
+    internal void Take(PaxRecords later)
     {
         if (later.IsSparse)
         {
             throw new PullException(PullError.Malformed, $"archive: {later.Subject}: a sparse map for all members");
         }
 
-        PaxRecords both = new(limits, later.subject);
-        both.Take(this);
-        both.Take(later);
-        return both;
+        subject = later.subject;
+        listed = null;
+        foreach ((string key, byte[] value) in later.values)
+        {
+            values[key] = value;
+        }
+
+        foreach ((string name, TarXattr xattr) in later.xattrs)
+        {
+            Put(name, xattr);
+        }
     }
 
     /// <summary>Extended attributes of a member under a global header.</summary>
     internal IReadOnlyList<TarXattr> XattrsOver(PaxRecords global)
     {
-        if (global.xattrs.Count == 0)
+        if (global.xattrs.Count == 0 || xattrs.Count == 0)
         {
-            return Xattrs;
+            return xattrs.Count == 0 ? global.Xattrs : Xattrs;
         }
 
-        PaxRecords both = new(limits, subject);
-        both.Take(global);
-        both.Take(this);
+        PaxRecords both = new(limits, subject, global.xattrs);
+        foreach ((string name, TarXattr xattr) in xattrs)
+        {
+            both.Put(name, xattr);
+        }
+
         return both.Xattrs;
     }
 
@@ -174,19 +187,6 @@ internal sealed class PaxRecords
         return rest[length - 1] == '\n' ? rest[(space + 1)..(length - 1)] : throw Bad("the end of a record", rest[(length - 1)..length], "a newline");
     }
 
-    private void Take(PaxRecords other)
-    {
-        foreach ((string key, byte[] value) in other.values)
-        {
-            values[key] = value;
-        }
-
-        foreach (TarXattr xattr in other.xattrs.Values)
-        {
-            AddXattr(Encoding.Latin1.GetString(xattr.Name), xattr.Value);
-        }
-    }
-
     private void Add(string key, ReadOnlySpan<byte> value)
     {
         if (key.StartsWith(SchilyXattr, StringComparison.Ordinal))
@@ -261,7 +261,12 @@ internal sealed class PaxRecords
             throw Passed($"the attribute {TarText.Show(Encoding.Latin1.GetBytes(name))}", value.Length, limits.MaximumXattr);
         }
 
-        xattrs[name] = new TarXattr(Encoding.Latin1.GetBytes(name), value);
+        Put(name, new TarXattr(Encoding.Latin1.GetBytes(name), value));
+    }
+
+    private void Put(string name, TarXattr xattr)
+    {
+        xattrs[name] = xattr;
         if (xattrs.Count > limits.MaximumXattrs)
         {
             throw new PullException(PullError.LimitPassed, string.Create(CultureInfo.InvariantCulture, $"archive: {Subject}: more than {limits.MaximumXattrs} extended attributes"));

@@ -10,7 +10,7 @@ internal sealed class TarReader(Stream tar, TarLimits limits)
 {
     private readonly byte[] block = new byte[TarHeader.BlockSize];
     private byte[]? before;
-    private PaxRecords global = PaxRecords.OfAll([], "", limits);
+    private readonly PaxRecords global = PaxRecords.OfAll([], "", limits);
     private TarEntry? current;
     private byte[]? name;
     private SparseMap? map;
@@ -44,7 +44,7 @@ internal sealed class TarReader(Stream tar, TarLimits limits)
                     records = ReadMetadata(header.Size, limits.MaximumPax, "pax header");
                     break;
                 case (byte)'g':
-                    global = global.With(PaxRecords.OfAll(ReadMetadata(header.Size, limits.MaximumPax, "global pax header"), Where, limits));
+                    global.Take(PaxRecords.OfAll(ReadMetadata(header.Size, limits.MaximumPax, "global pax header"), Where, limits));
                     break;
                 case (byte)'L':
                     longName = UpToNul(ReadMetadata(header.Size, limits.MaximumName + 1, "long name"));

@@ -206,6 +206,7 @@ internal sealed class TreeMerger(MergedTree tree, short layer, int begin, Action
         }
 
         tree.SetHiddenBy(directory, layer);
+        tree.DropGone(directory);
         int at = tree.NextBelow(directory, directory);
         while (at != MergedTree.None)
         {
@@ -215,6 +216,10 @@ internal sealed class TreeMerger(MergedTree tree, short layer, int begin, Action
                 Renew(at);
                 enter = !HasNoLower(at);
                 tree.SetHiddenBy(at, layer);
+                if (enter)
+                {
+                    tree.DropGone(at);
+                }
             }
             else if (!tree.IsGone(at) && tree[at].WrittenBy != layer)
             {

@@ -154,6 +154,9 @@ internal static class DirectoryTree
             Level far = levels[^(MaximumOpen + 1)];
             far.Directory?.Dispose();
             far.Directory = null;
+            // its names too, a buffer of them: thousands of levels would make it memory; they are listed again
+            far.Directories.Clear();
+            far.Directories.TrimExcess();
         }
     }
 

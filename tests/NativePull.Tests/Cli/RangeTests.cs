@@ -14,6 +14,14 @@ public sealed class RangeTests
         Assert.Equal([new IdRange(0, 1000, 1), new IdRange(1, 100000, 65535), new IdRange(65536, 4294967294, 1)], ranges);
     }
 
+    [Fact]
+    public void A_range_may_be_all_numbers_as_the_kernel_writes_it_of_the_first_namespace()
+    {
+        Assert.True(Values.TryParseRanges(["0:0:4294967295"], out IReadOnlyList<IdRange> ranges, out string? problem), problem);
+
+        Assert.Equal([new IdRange(0, 0, uint.MaxValue)], ranges);
+    }
+
     [Theory]
     [InlineData("nothing", "")]
     [InlineData("two numbers", "0:1")]

@@ -1,6 +1,8 @@
 using System.Globalization;
 using System.IO.Compression;
 using System.Security.Cryptography;
+using Microsoft.Win32.SafeHandles;
+using NativePull.Native;
 using NativePull.Oci;
 using NativePull.Tests.EndToEnd;
 using NativePull.Tests.Fakes;
@@ -184,6 +186,8 @@ public sealed class BombTests
         ["many hard links to one name of the layers below, as layers"] = (() => Packed(1, Entries(300_000, (tar, i) => tar.HardLink($"l{i}", "f"))), ["--layers", "x"], 7, "its links and attributes need ", PeakOfHeld),
         ["hard links to the layers below, as layers"] = (() => Packed(1, Entries(2_000, (tar, i) => tar.HardLink($"l{i}", Far(64_000, i)))), ["--layers", "x"], 7, "its links and attributes need ", PeakOfHeld),
         ["hard links to nothing, as an archive"] = (() => Packed(1, Entries(2_000, (tar, i) => tar.HardLink($"l{i}", Far(64_000, i)))), ["--tar", "x"], 6, "which is not there", Peak),
+        ["whiteouts, and then the marker that hides all, as layers"] = (
+            () => Packed(1, Entries(400_001, (tar, i) => i < 400_000 ? tar.Whiteout(string.Create(CultureInfo.InvariantCulture, $"d/{i:d90}")) : tar.Opaque("d").File("d/f").End())), ["--layers", "x"], 0, "", Peak),
         ["headers of nothing"] = (() => Packed(20, Entries(5_000, (tar, _) => tar.Global("comment", "again").RawPax(TarBuilder.Record("path", "a")).LongName("b")), new TarBuilder().File("f").End().ToArray()), ["--rootfs", "x"], 0, "", Peak),
         ["labels"] = (() => Packed(40, Entries(5_000, (tar, _) => tar.Member("label", 'V'))), ["--rootfs", "x"], 0, "", Peak),
         ["a map of runs without an end"] = (() => Packed(1, SparseMap()), ["--rootfs", "x"], 7, "sparse map of f: more than 1048576 runs", PeakOfHeld),
@@ -213,6 +217,35 @@ public sealed class BombTests
 
         Assert.InRange(Binary.PeakOf(result), 1, peak);
         TestContext.Current.TestOutputHelper?.WriteLine($"{name}: {blob.Length} bytes, peak {Binary.PeakOf(result)} KiB");
+    }
+
+    // What is above the deepest levels keeps no names, however many were seen there. (Where a directory lists the last made first, as tmpfs does, the way down comes last.)
+    [Fact]
+    public async Task A_tree_that_is_replaced_goes_in_bounded_memory_however_deep_and_wide_it_is()
+    {
+        const int levels = 1_500;
+        const int width = 110;
+        using LayerRun run = new(LayoutLayer.Of(new TarBuilder().File("f").End().ToArray()));
+        byte[][] names = [.. Enumerable.Range(0, width).Select(i => System.Text.Encoding.ASCII.GetBytes(string.Create(CultureInfo.InvariantCulture, $"{i:d255}\0")))];
+        SafeFileHandle at = Libc.TryOpenDirectory(Directory.CreateDirectory(run["r"]).FullName)!;
+        for (int level = 0; level < levels; level++)
+        {
+            foreach (byte[] name in names)
+            {
+                Assert.Equal(0, Libc.MakeDirectory(at, name, 0x1C0));
+            }
+
+            Assert.Equal(0, Libc.OpenAt(at, names[0], OpenFlags.ReadOnly | OpenFlags.Directory, 0, out SafeFileHandle? below));
+            at.Dispose();
+            at = below!;
+        }
+
+        at.Dispose();
+
+        BinaryResult replaced = await run.MeasureAsync("--rootfs", run["r"], "--replace", "--ownership", "squash");
+
+        Assert.InRange(Binary.PeakOf(replaced.Expect(0)), 1, Peak);
+        Assert.Equal(["f"], Directory.GetFileSystemEntries(run["r"]).Select(System.IO.Path.GetFileName));
     }
 
     [Fact]

@@ -45,6 +45,12 @@ public sealed class FormatTests
         ["contiguous files, old directories, labels"] = (
             new TarBuilder().Member("my backup", 'V').Member("f", '7', content: "abc").Member("d/", 'D', fields => fields.Mode(0x1ED), "Yf\0\0").File("d/g").End(),
             [Expected.Directory("d"), Expected.File("d/g"), Expected.File("f", "abc")]),
+        ["a link that is made where another leads through"] = (
+            new TarBuilder().Directory("d/").Directory("e/").Directory("e/f/").Symlink("l", "d/g/..").File("l/x", "x").Symlink("l/g", "../e/f").File("l/y", "y").End(),
+            [
+                Expected.Directory("d"), Expected.Link("d/g", "../e/f"), Expected.File("d/x", "x"),
+                Expected.Directory("e"), Expected.Directory("e/f"), Expected.File("e/y", "y"), Expected.Link("l", "d/g/.."),
+            ]),
         ["the root's own entry"] = (
             new TarBuilder().Xattr("user.a", "1").Directory("./", mode: 0x1C8, uid: 3, gid: 4, mtime: 5).File("./f").End(),
             [Expected.Directory(".", mode: 0x1C8, uid: 3, gid: 4, time: "5", xattrs: "user.a=31"), Expected.File("f")]),

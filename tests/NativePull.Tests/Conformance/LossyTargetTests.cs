@@ -103,6 +103,28 @@ public sealed class LossyTargetTests
         Assert.Equal(2, lines.Count(line => line.EndsWith("-user-by0-try-nodev", StringComparison.Ordinal)));
     }
 
+    // chown(2) gives a file to any group of its owner's; and a directory with the setgid bit gives its own to whatever is made in it
+    [Fact]
+    public async Task Who_is_in_a_group_keeps_it_and_nothing_runs_for_one_that_only_its_directory_has()
+    {
+        string[] lines = await RunAsync(
+            "setpriv --reuid 65534 --regid 65534 --groups 2000 ./np pull $ref --store t/s --rootfs t/r --json 2>/dev/null; show t/r",
+            registry =>
+            {
+                byte[] layer = new TarBuilder().Directory("shared/", 0x5FD, 65534, 2000).File("shared/d/f").File("shared/mine", "", 0x5ED, 7, 65534)
+                    .File("shared/other", "", 0x5ED, 7, 9).File("shared/ours", "", 0x5ED, 7, 2000).Symlink("shared/s", "ours", 7, 9).End().ToArray();
+                return new FakeImage(registry, "a/b").Layer(TarBuilder.GZip(layer), Digest.Of(layer)).Publish();
+            });
+
+        Assert.Equal((5, 1, 0, 0, 0), Lost(lines[0]));
+        Assert.Equal(
+            [
+                " d0755 65534:65534", "shared d02775 65534:2000", "shared/d d0755 65534:65534", "shared/d/f f0644 65534:65534", "shared/mine f02755 65534:65534",
+                "shared/other f0755 65534:65534", "shared/ours f02755 65534:2000", "shared/s l0777 65534:65534",
+            ],
+            lines[1..]);
+    }
+
     [Theory]
     [InlineData("ramfs has no attributes", "mount -t ramfs none t", "", "--xattrs try")]
     [InlineData("ramfs, for layers", "mount -t ramfs none t", "--extract --xattrs try", "--whiteouts overlay-user")]

@@ -101,6 +101,30 @@ public class PaxRecordsTests
     }
 
     [Fact]
+    public void Global_headers_and_members_without_number_do_not_have_all_attributes_of_global_ones_made_again()
+    {
+        const int count = 5_000;
+        TarBuilder tar = Enumerable.Range(0, 256).Aggregate(new TarBuilder(), (t, i) => t.Global($"SCHILY.xattr.user.{i}", "v"));
+        for (int i = 0; i < count; i++)
+        {
+            tar.Global("uid", "7").File("f");
+        }
+
+        TarReader reader = new(new MemoryStream(tar.End().ToArray()), new TarLimits());
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        int members = 0;
+        while (reader.MoveNext())
+        {
+            Assert.Equal(256, reader.Current.Xattrs.Count);
+            members++;
+        }
+
+        // all of them once are some 25,000 bytes
+        Assert.Equal(count, members);
+        Assert.InRange((GC.GetAllocatedBytesForCurrentThread() - before) / count, 0, 8_000);
+    }
+
+    [Fact]
     public void A_local_header_is_of_one_member_and_a_global_one_of_all_after_it()
     {
         byte[] archive = new TarBuilder()
