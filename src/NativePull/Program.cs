@@ -16,6 +16,11 @@ internal static class Program
 #pragma warning restore CA1031
         {
             PullException explained = ExitCode.Explain(failure, null);
+            if (CommandLine.WantsJson(arguments))
+            {
+                Output.Result(ResultJson.OfFailure(null, explained));
+            }
+
             Output.Error(explained.Sentence);
             return ExitCode.Of(explained.Reason);
         }

@@ -30,6 +30,10 @@ internal static class CommandLine
         return await parsed.InvokeAsync(invocation, CancellationToken.None);
     }
 
+    /// <summary>Whether a failure outside of any work, for want of memory say, shall be a document too.</summary>
+    internal static bool WantsJson(string[] arguments) =>
+        arguments.TakeWhile(word => word != "--").Any(word => word is "--json" or "--json=true" or "--json:true") || Environment.GetEnvironmentVariable("NATIVEPULL_JSON") is "true";
+
     private static RootCommand Build()
     {
         Options options = new();

@@ -25,6 +25,10 @@ internal static class ExitCode
         _ => Bug,
     };
 
+    /// <summary>Whether a failure has a reason other than a bug, or is the end of a cancelled run.</summary>
+    internal static bool IsExpected(Exception failure) =>
+        failure is PullException or IOException or UnauthorizedAccessException or OperationCanceledException || IsOutOfMemory(failure);
+
     /// <summary>What a failure is, whichever exception carried it: any I/O error without a reason of its own is this machine's.</summary>
     internal static PullException Explain(Exception failure, PullError? interruption) => failure switch
     {
@@ -32,10 +36,13 @@ internal static class ExitCode
         PullException known => known,
         UnauthorizedAccessException denied => new PullException(PullError.Permission, denied.Message),
         IOException io => new PullException(ReasonOf(io), io.Message, io.InnerException),
-        OutOfMemoryException or { InnerException: OutOfMemoryException } => new PullException(PullError.Machine, "out of memory", failure),
+        _ when IsOutOfMemory(failure) => new PullException(PullError.Machine, "out of memory", failure),
         AggregateException { InnerException: { } cause } => Explain(cause, null),
         _ => new PullException(PullError.Internal, $"a bug: {failure.GetType().Name}: {failure.Message}", failure),
     };
+
+    // A thread that could not be started is found inside of what wanted it.
+    private static bool IsOutOfMemory(Exception failure) => failure is OutOfMemoryException or { InnerException: OutOfMemoryException };
 
     // HResult of an I/O error is errno (errno-base.h, errno.h).
     private static PullError ReasonOf(IOException failure) => failure.HResult switch

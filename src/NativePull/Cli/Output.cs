@@ -45,9 +45,17 @@ internal static class Output
     internal static void Error(string line, TimeSpan? patience = null)
     {
         byte[] bytes = Utf8.GetBytes($"nativepull: {Printable(line)}\n");
-        Thread writer = new(() => Write(StandardError, bytes)) { IsBackground = true, Name = "error" };
-        writer.Start();
-        writer.Join(patience ?? Patience);
+        try
+        {
+            Thread writer = new(() => Write(StandardError, bytes)) { IsBackground = true, Name = "error" };
+            writer.Start();
+            writer.Join(patience ?? Patience);
+        }
+        catch (OutOfMemoryException)
+        {
+            // too little memory for a thread: then without one, for it is what there is to tell
+            Write(StandardError, bytes);
+        }
     }
 
     /// <summary>Something worth telling that is neither result nor failure.</summary>

@@ -17,7 +17,7 @@ internal static class OutputArguments
         {
             return work(Read(parsed, options, rootfs, images, mustHave));
         }
-        catch (Exception failure) when (failure is PullException or IOException or UnauthorizedAccessException)
+        catch (Exception failure) when (ExitCode.IsExpected(failure))
         {
             PullException explained = ExitCode.Explain(failure, null);
             if (parsed.GetValue(options.Json))

@@ -178,7 +178,7 @@ internal sealed class Session : IDisposable
             await work();
             return null;
         }
-        catch (Exception failure) when (failure is PullException or IOException or UnauthorizedAccessException or OperationCanceledException)
+        catch (Exception failure) when (ExitCode.IsExpected(failure))
         {
             return failure is OperationCanceledException && interruption.Reason is null && ending.IsCancellationRequested
                 ? DeadlinePassed() // only the deadline else cancels

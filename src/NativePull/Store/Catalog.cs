@@ -270,7 +270,7 @@ internal sealed class Catalog : IDisposable
                     Document(row, 5),
                     Document(row, 8),
                     [],
-                    DateTimeOffset.FromUnixTimeSeconds(row.GetInt64(3)));
+                    TimeAt(row, 3));
                 found.Add((image, row.GetInt64(4)));
             }
         }
@@ -291,15 +291,25 @@ internal sealed class Catalog : IDisposable
         while (row.Read())
         {
             layers.Add(new StoredLayer(
-                new Descriptor(row.GetString(2), Digest.FromBytes((byte[])row.GetValue(0)), row.GetInt64(3)),
-                Digest.FromBytes((byte[])row.GetValue(1))));
+                new Descriptor(row.GetString(2), DigestAt(row, 0), row.GetInt64(3)),
+                DigestAt(row, 1)));
         }
 
         return layers;
     }
 
     private static StoredDocument Document(SqliteDataReader row, int first) =>
-        new(row.GetString(first), Digest.FromBytes((byte[])row.GetValue(first + 1)), (byte[])row.GetValue(first + 2));
+        new(row.GetString(first), DigestAt(row, first + 1), (byte[])row.GetValue(first + 2));
+
+    // What SQLite has no opinion on: it keeps any bytes and any number.
+    private static Digest DigestAt(SqliteDataReader row, int column) => row.GetValue(column) is byte[] { Length: 32 or 64 } bytes
+        ? Digest.FromBytes(bytes)
+        : throw new PullException(PullError.StoreDamaged, $"the catalog has a {row.GetName(column)} that is no digest of 32 or 64 bytes");
+
+    private static DateTimeOffset TimeAt(SqliteDataReader row, int column) =>
+        row.GetInt64(column) is var seconds && seconds >= DateTimeOffset.MinValue.ToUnixTimeSeconds() && seconds <= DateTimeOffset.MaxValue.ToUnixTimeSeconds()
+            ? DateTimeOffset.FromUnixTimeSeconds(seconds)
+            : throw new PullException(PullError.StoreDamaged, $"the catalog names a time of {seconds} s, which is none");
 
     private static Platform PlatformOf(string text) => Platform.TryParse(text, out Platform? platform)
         ? platform

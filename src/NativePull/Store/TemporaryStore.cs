@@ -1,3 +1,4 @@
+using System.Globalization;
 using Microsoft.Win32.SafeHandles;
 using NativePull.Native;
 
@@ -26,7 +27,7 @@ internal sealed class TemporaryStore : IDisposable
     private string Mark => MarkOf(Layout.Root);
 
     /// <summary>Takes the directory, after waiting for a live process that has it.</summary>
-    /// <exception cref="PullException">Machine: something else is there.</exception>
+    /// <exception cref="PullException">Machine: something else is there, or another user's.</exception>
     internal static async Task<TemporaryStore> BeginAsync(string path, StoreOptions options, CancellationToken token)
     {
         StoreLayout layout = new(path);
@@ -54,6 +55,7 @@ internal sealed class TemporaryStore : IDisposable
                 }
                 else if (Libc.TryIdentityOf(path) == Libc.IdentityOf(handle, path))
                 {
+                    CheckOwner(handle, path);
                     MakeOurs(layout, options.Sync);
                     TemporaryStore store = new(layout, handle);
                     handle = null;
@@ -67,10 +69,49 @@ internal sealed class TemporaryStore : IDisposable
         }
     }
 
-    /// <summary>Removes it with all that it holds.</summary>
+    /// <summary>Removes it with all that it holds, once what was wanted of it is made.</summary>
+    /// <exception cref="PullException">Machine: something of it cannot be removed.</exception>
     internal void Remove()
     {
         isGone = true;
+        try
+        {
+            RemoveAll();
+        }
+        catch (Exception stuck) when (stuck is IOException or UnauthorizedAccessException)
+        {
+            throw new PullException(PullError.Machine, $"all is made, but of {Layout.Root}, which it came through, something is left: {stuck.Message}");
+        }
+    }
+
+    public void Dispose()
+    {
+        using (held)
+        {
+            if (!isGone)
+            {
+                RemoveIfEmpty();
+            }
+        }
+    }
+
+    private void RemoveIfEmpty()
+    {
+        try
+        {
+            if (!HoldsBytes(Layout.AllBlobs) && !HoldsBytes(Layout.Parts))
+            {
+                RemoveAll();
+            }
+        }
+        catch (Exception left) when (left is IOException or UnauthorizedAccessException)
+        {
+            // what led here is the failure to be told
+        }
+    }
+
+    private void RemoveAll()
+    {
         foreach (string path in Directory.EnumerateFileSystemEntries(Layout.Root).Where(path => path != Mark).ToArray())
         {
             if (Directory.Exists(path))
@@ -87,17 +128,31 @@ internal sealed class TemporaryStore : IDisposable
         Directory.Delete(Layout.Root);
     }
 
-    public void Dispose()
+    private static string MarkOf(string root) => Path.Combine(root, MarkName);
+
+    // Whoever has the directory can put links into it, marked or not: in /tmp it need not be this user. What a file system has one owner for (FAT, NFS
+    // that squashes root) is told by a file made there.
+    private static void CheckOwner(SafeFileHandle held, string path)
     {
-        if (!isGone && !HoldsBytes(Layout.AllBlobs) && !HoldsBytes(Layout.Parts))
+        uint owner = Libc.Status(held, path).Uid;
+        if (owner == Libc.EffectiveUser)
         {
-            Remove();
+            return;
         }
 
-        held.Dispose();
+        ReadOnlySpan<byte> name = ".nativepull-owner\0"u8;
+        _ = Libc.Unlink(held, name);
+        bool made = Libc.OpenAt(held, name, OpenFlags.WriteOnly | OpenFlags.Create | OpenFlags.Exclusive | OpenFlags.NoFollow, Permission.OwnerFile, out SafeFileHandle? file) == 0;
+        using (file)
+        {
+            bool isSame = made && Libc.Status(file!, path).Uid == owner;
+            _ = made ? Libc.Unlink(held, name) : 0;
+            if (!isSame)
+            {
+                throw new PullException(PullError.Machine, $"{path} belongs to another user ({owner.ToString(CultureInfo.InvariantCulture)}), where the store of this pull is to be");
+            }
+        }
     }
-
-    private static string MarkOf(string root) => Path.Combine(root, MarkName);
 
     private static void MakeOurs(StoreLayout layout, bool sync)
     {

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Text.Json;
 using System.Text.RegularExpressions;
 using NativePull.Cli;
+using NativePull.Tests.Conformance;
 using NativePull.Tests.Fakes;
 
 namespace NativePull.Tests.EndToEnd;
@@ -81,6 +82,34 @@ public sealed partial class ExitCodeTests
         Assert.Equal(reference, json.RootElement.GetProperty("reference").GetString());
         Assert.Equal($"nativepull: {error.GetProperty("message").GetString()}", result.Error.TrimEnd('\n').Split('\n')[^1]);
         Assert.DoesNotContain('\u001b', result.Error);
+    }
+
+    [Fact]
+    public async Task Too_little_memory_is_one_line_and_one_document_as_well()
+    {
+        using TemporaryDirectory scratch = new();
+        LayoutDirectory.Write(scratch["layout"], "v1", [new TarBuilder().File("f", "content").End().ToArray()]);
+        int seen = 0;
+        // where there is so little that the runtime itself cannot begin, nothing can be told
+        for (int limit = 80_000; limit <= 120_000; limit += 4_000)
+        {
+            BinaryResult result = await Binary.ProgramAsync(
+                "bash", "-c", $"ulimit -v {limit}; exec $0 extract oci:$1/layout --rootfs $1/r --platform linux/amd64 --json -q", Binary.File, scratch.Path);
+            if (result.Code == 8)
+            {
+                seen++;
+                using JsonDocument json = JsonDocument.Parse(result.Out);
+                Assert.Contains("out of memory", json.RootElement.GetProperty("error").GetProperty("message").GetString(), StringComparison.Ordinal);
+                Assert.StartsWith("nativepull: out of memory", result.Error, StringComparison.Ordinal);
+                Assert.Equal(1, result.Error.Count(letter => letter == '\n'));
+                Assert.Equal(["layout"], scratch.Names);
+            }
+
+            Assert.DoesNotContain("Unhandled", result.Error, StringComparison.Ordinal);
+            (await Binary.ProgramAsync("rm", "-rf", scratch["r"], scratch[".r.nativepull"])).Expect(0);
+        }
+
+        Assert.True(seen > 0, "no limit was too little");
     }
 
     [Fact]

@@ -35,6 +35,26 @@ public sealed class StoreTests
         result.Expect(0);
     }
 
+    [Theory]
+    [InlineData("UPDATE layers SET digest = x'00'")]
+    [InlineData("UPDATE layers SET diff_id = x'00'")]
+    [InlineData("UPDATE manifests SET digest = x'00'")]
+    [InlineData("UPDATE configs SET digest = x'00'")]
+    [InlineData("UPDATE images SET pulled_at = 9223372036854775807")]
+    public async Task What_no_catalog_can_say_is_a_damaged_store_and_no_bug(string damage)
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = Image(registry).Publish();
+        using TemporaryDirectory scratch = new();
+        (await Binary.RunAsync("pull", image.Reference(), "--store", scratch["s"])).Expect(0);
+        (await Binary.ProgramAsync("sqlite3", scratch["s/nativepull.db"], damage)).Expect(0);
+
+        foreach (string[] call in new string[][] { ["list"], ["layers", image.Reference()], ["extract", image.Reference(), "--rootfs", scratch["r"]] })
+        {
+            Assert.Contains("the catalog", (await Binary.RunAsync([.. call, "--store", scratch["s"]])).Expect(8).Error, StringComparison.Ordinal);
+        }
+    }
+
     /// <summary>
     /// What says that a store half made is ours is on the disk before anything else of it: else a power cut leaves, on btrfs, a directory that no pull
     /// takes for a store again (scripts/power.sh 80 btrfs).

@@ -98,6 +98,35 @@ public sealed class TemporaryStoreTests
         Assert.False(Directory.Exists(work["r"]));
     }
 
+    /// <summary>What another user put into a directory of that name, as in /tmp: by a link each of these led into what is root's.</summary>
+    [Theory]
+    [InlineData("")]
+    [InlineData("ln -s ../../made nativepull.lock")]
+    [InlineData("ln -s ../../victim .new-index.json")]
+    [InlineData("ln -s ../../made nativepull.db")]
+    [InlineData("ln -s ../../d parts; ln -s ../../d blobs")]
+    [InlineData("rm nativepull.temporary; ln -s ../../made nativepull.temporary")]
+    [InlineData("rm nativepull.temporary")]
+    public async Task A_directory_of_another_user_is_not_worked_in_whatever_it_is_marked_with(string plant)
+    {
+        Assert.SkipUnless(Environment.IsPrivilegedProcess, "becoming another user needs root");
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").Layer(("f", [1])).Publish();
+        using TemporaryDirectory work = new();
+        await File.WriteAllTextAsync(work["victim"], "as it was", TestContext.Current.CancellationToken);
+        string planting = $"cd '{work.Path}'; chmod 755 .; mkdir d; mkdir -m 1777 t; cd t; setpriv --reuid 65534 --regid 65534 --clear-groups sh -c 'mkdir -m 777 r.part; cd r.part; touch nativepull.temporary; {plant}'";
+        (await Binary.ProgramAsync("sh", "-c", planting)).Expect(0);
+        string[] before = Directory.GetFileSystemEntries(work["t/r.part"]);
+
+        BinaryResult result = await Binary.RunAsync("pull", image.Reference(), "--store", "none", "--rootfs", work["t/r"]);
+
+        Assert.Contains("r.part belongs to another user (65534)", result.Expect(8).Error, StringComparison.Ordinal);
+        Assert.Equal("as it was", await File.ReadAllTextAsync(work["victim"], TestContext.Current.CancellationToken));
+        Assert.Equal(["d", "t", "victim"], work.Names);
+        Assert.Empty(Directory.GetFileSystemEntries(work["d"]));
+        Assert.Equal(before, Directory.GetFileSystemEntries(work["t/r.part"]));
+    }
+
     [Theory]
     [InlineData("pull", "127.0.0.1:1/a")]
     [InlineData("pull", "127.0.0.1:1/a", "--rootfs", "r", "--extract")]
