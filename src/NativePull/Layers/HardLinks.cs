@@ -25,7 +25,7 @@ internal sealed class HardLinks(LayerDirectories directories, LowerLinks lowerLi
             throw ToDirectory(path, target.Full);
         }
 
-        if (targetParent is null || (found ? directories.IsWhiteout(targetParent, targetName, status) : !overlay || LayerDirectories.HidesLower(targetParent)))
+        if (targetParent is null || (found ? directories.Marks.IsWhiteout(targetParent, targetName, status) : !overlay || targetParent.HidesLower))
         {
             throw NoTarget(path, target.Full);
         }

@@ -17,7 +17,6 @@ internal sealed class LayerDirectories : IDisposable
     private readonly RootDirectory root;
     private readonly DirectoryHandles handles;
     private readonly bool overlay;
-    private readonly WhiteoutStyle style;
     private readonly int depthLimit;
     private readonly Action takeEntry;
     private readonly Action<int> takeSteps;
@@ -35,8 +34,8 @@ internal sealed class LayerDirectories : IDisposable
         this.takeSteps = takeSteps;
         this.root = root;
         handles = new DirectoryHandles(root);
+        Marks = new LayerMarks(handles, options);
         overlay = options.Format == LayerFormat.Overlay;
-        style = options.Whiteouts;
         depthLimit = options.Limits.Tar.MaximumDepth;
         table = new DirectoryTable(pool);
         written = new NameMarks(pool);
@@ -59,6 +58,9 @@ internal sealed class LayerDirectories : IDisposable
     }
 
     internal TouchedDirectory Root { get; }
+
+    /// <summary>What the layer says of those below it.</summary>
+    internal LayerMarks Marks { get; }
 
     /// <summary>The root and all others that were touched; each comes after its parent.</summary>
     internal DirectoryTable Touched => table;
@@ -104,7 +106,7 @@ internal sealed class LayerDirectories : IDisposable
 
     /// <summary>A directory for the copy of a lower file, made where absent; null: something of this layer is in the way, or hides it.</summary>
     internal TouchedDirectory? GetForCopy(ReadOnlySpan<byte> path) =>
-        Walk(path, Absent.Ends, follow: false, out _) is { } above && !HidesLower(above) ? Walk(path, Absent.Made, follow: false, out _) : null;
+        Walk(path, Absent.Ends, follow: false, out _) is { } above && !above.HidesLower ? Walk(path, Absent.Made, follow: false, out _) : null;
 
     /// <summary>A name in a directory, if this layer touched it and it is a directory.</summary>
     internal TouchedDirectory? Known(TouchedDirectory parent, byte[] name) => table.Find(parent, name);
@@ -143,7 +145,7 @@ internal sealed class LayerDirectories : IDisposable
         if (replaced && overlay)
         {
             // what the layer first had here, a whiteout or a file, hides all that lower layers have
-            MakeOpaque(directory);
+            Marks.MakeOpaque(directory);
         }
 
         return directory;
@@ -191,82 +193,6 @@ internal sealed class LayerDirectories : IDisposable
     }
 
     internal bool IsWritten(TouchedDirectory parent, ReadOnlySpan<byte> name) => overlay || written.Contains(parent, name);
-
-    /// <summary>Hides all that lower layers have in the directory. The root is only remembered: overlayfs merges roots whatever they say.</summary>
-    internal void MakeOpaque(TouchedDirectory directory)
-    {
-        if (directory.Parent is not null)
-        {
-            // the two forms of whiteout and the mark share one attribute, and nothing is left for whiteouts to hide
-            DropWhiteouts(directory);
-            int errno = OverlayMarks.MakeOpaque(Open(directory), style);
-            if (Failure.IsRefusal(errno))
-            {
-                throw Failure.CannotHold(
-                    style == WhiteoutStyle.Overlay ? "trusted.* attributes (--whiteouts overlay-user needs none)" : "user.* attributes", "setxattr", directory.Shown, errno);
-            }
-
-            Failure.ThrowIf(errno, "setxattr", directory.Shown);
-        }
-
-        directory.IsOpaque = true;
-    }
-
-    /// <summary>Hides a name of lower layers, unless this layer has something there.</summary>
-    internal void MakeWhiteout(TouchedDirectory parent, byte[] name)
-    {
-        if (parent.IsOpaque && parent.Parent is not null)
-        {
-            return;
-        }
-
-        int errno = OverlayMarks.MakeWhiteout(Open(parent), name, style);
-        if (errno != Errno.Exists)
-        {
-            Failure.ThrowIf(errno, "mknod", parent.ShownOf(name));
-            parent.HasWhiteouts = true;
-        }
-    }
-
-    internal bool IsWhiteout(TouchedDirectory parent, byte[] name, FileStatus status) =>
-        overlay && OverlayMarks.IsWhiteout(Open(parent), name, status, style);
-
-    /// <summary>Takes the whiteouts away again: in a directory that overlayfs does not merge with another they would be seen.</summary>
-    internal void DropWhiteouts(TouchedDirectory directory)
-    {
-        if (!directory.HasWhiteouts)
-        {
-            return;
-        }
-
-        // some at a time: there may be millions
-        string shown = TarText.Show(directory.Shown);
-        Libc.Rewind(Open(directory));
-        while (Libc.NextNames(Open(directory), shown) is { Count: > 0 } names)
-        {
-            foreach ((byte[] name, _) in names)
-            {
-                if (Libc.TryStatusAt(Open(directory), name, out FileStatus status) == 0 && IsWhiteout(directory, name, status))
-                {
-                    Failure.ThrowIf(Libc.Unlink(Open(directory), name), "unlink", directory.ShownOf(name));
-                }
-            }
-        }
-
-        directory.HasWhiteouts = false;
-    }
-
-    /// <summary>Whether lower layers' content of the directory is hidden by this layer.</summary>
-    internal static bool HidesLower(TouchedDirectory directory)
-    {
-        TouchedDirectory? at = directory;
-        while (at is { IsOpaque: false })
-        {
-            at = at.Parent;
-        }
-
-        return at is not null;
-    }
 
     /// <inheritdoc cref="DirectoryHandles.Close"/>
     internal void Close() => handles.Close();

@@ -50,7 +50,7 @@ internal sealed class LayerSettling(
             if (overlay && directories.Root.IsOpaque && directory.Parent == directories.Root && directory is { IsGone: false, Holds: true })
             {
                 // overlayfs merges roots whatever their attributes say
-                directories.MakeOpaque(directory);
+                directories.Marks.MakeOpaque(directory);
             }
         }
 
@@ -110,12 +110,12 @@ internal sealed class LayerSettling(
             return true;
         }
 
-        bool isHidden = directory.IsNew || (directory.Parent is { } above && LayerDirectories.HidesLower(above));
+        bool isHidden = directory.IsNew || directory.Parent is { HidesLower: true };
         using LowerFile? lower = isHidden ? null : lowers.Find(directory.Path);
         bool merges = lower is { Status.IsDirectory: true };
         if (!merges)
         {
-            directories.DropWhiteouts(directory);
+            directories.Marks.DropWhiteouts(directory);
         }
 
         if (!merges && !directory.Holds)
@@ -134,7 +134,7 @@ internal sealed class LayerSettling(
         foreach (byte[] name in lowers.NamesInRoot(name => seen.Add(root, name)))
         {
             takeEntry();
-            directories.MakeWhiteout(root, name);
+            directories.Marks.MakeWhiteout(root, name);
         }
     }
 

@@ -24,7 +24,7 @@ internal sealed class LowerRemoval(LayerDirectories directories, bool overlay, S
 
         if (overlay)
         {
-            directories.MakeWhiteout(parent, name);
+            directories.Marks.MakeWhiteout(parent, name);
         }
     }
 
@@ -33,7 +33,7 @@ internal sealed class LowerRemoval(LayerDirectories directories, bool overlay, S
     {
         if (overlay)
         {
-            directories.MakeOpaque(top);
+            directories.Marks.MakeOpaque(top);
             return;
         }
 

@@ -26,7 +26,7 @@ internal sealed class SpecialFiles(LayerDirectories directories, ExtractOptions 
             if (overlay)
             {
                 // what lower layers have there is replaced all the same
-                directories.MakeWhiteout(parent, name);
+                directories.Marks.MakeWhiteout(parent, name);
             }
 
             report.DevicesSkipped++;

@@ -33,6 +33,21 @@ internal sealed record TouchedDirectory(DirectoryTable Table, int Number)
     /// <summary>Hides all that lower layers have in it; flat, that has been removed.</summary>
     internal bool IsOpaque { get => Has(DirectoryFlags.Opaque); set => Set(DirectoryFlags.Opaque, value); }
 
+    /// <summary>Whether lower layers' content of it is hidden by this layer, here or above.</summary>
+    internal bool HidesLower
+    {
+        get
+        {
+            TouchedDirectory? at = this;
+            while (at is { IsOpaque: false })
+            {
+                at = at.Parent;
+            }
+
+            return at is not null;
+        }
+    }
+
     /// <summary>Whiteouts of this layer are in it (overlay).</summary>
     internal bool HasWhiteouts { get => Has(DirectoryFlags.Whiteouts); set => Set(DirectoryFlags.Whiteouts, value); }
 
