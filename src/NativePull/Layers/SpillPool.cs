@@ -4,9 +4,13 @@ using NativePull.Native;
 
 namespace NativePull.Layers;
 
-/// <summary>Bytes of memory that the pools of one image share; several threads.</summary>
+/// <summary>
+/// Bytes of memory that the pools of one image share; several threads. The pages that one pool gives back are the next one's: an image may have a thousand
+/// layers, and what one after the other leaves to be collected is memory, too.
+/// </summary>
 internal sealed class SpillMemory(long bytes)
 {
+    private readonly Stack<byte[]> idle = new();
     private long left = bytes;
 
     internal bool TryTake(int count)
@@ -20,7 +24,29 @@ internal sealed class SpillMemory(long bytes)
         return false;
     }
 
-    internal void Return(long count) => Interlocked.Add(ref left, count);
+    /// <returns>A page of whatever was in it; null: there is no more memory.</returns>
+    internal byte[]? TryTakePage()
+    {
+        if (!TryTake(SpillPool.PageSize))
+        {
+            return null;
+        }
+
+        lock (idle)
+        {
+            return idle.TryPop(out byte[]? page) ? page : new byte[SpillPool.PageSize];
+        }
+    }
+
+    internal void Return(byte[] page)
+    {
+        lock (idle)
+        {
+            idle.Push(page);
+        }
+
+        Interlocked.Add(ref left, SpillPool.PageSize);
+    }
 }
 
 /// <summary>
@@ -44,7 +70,6 @@ internal sealed class SpillPool(SpillMemory memory, Func<SafeFileHandle?>? openF
     private readonly Stack<int> free = [];
     private SafeFileHandle? file;
     private bool cannotSpill = openFile is null;
-    private long taken;
     private int hand;
 
     /// <summary>Whether pages had to go to the file.</summary>
@@ -94,8 +119,16 @@ internal sealed class SpillPool(SpillMemory memory, Func<SafeFileHandle?>? openF
     public void Dispose()
     {
         file?.Dispose();
-        memory.Return(taken);
-        taken = 0;
+        foreach (Frame frame in frames)
+        {
+            if (frame.IsShared)
+            {
+                memory.Return(frame.Bytes);
+            }
+        }
+
+        frames.Clear();
+        pages.Clear();
     }
 
     private Frame FrameOf(int page)
@@ -131,18 +164,14 @@ internal sealed class SpillPool(SpillMemory memory, Func<SafeFileHandle?>? openF
 
     private Frame TakeFrame()
     {
-        if (memory.TryTake(PageSize))
-        {
-            taken += PageSize;
-            return NewFrame();
-        }
-
-        return frames.Count < OwnFrames || !CanSpill() ? NewFrame() : Evict();
+        return memory.TryTakePage() is { } shared ? NewFrame(shared, isShared: true)
+            : frames.Count < OwnFrames || !CanSpill() ? NewFrame(new byte[PageSize], isShared: false)
+            : Evict();
     }
 
-    private Frame NewFrame()
+    private Frame NewFrame(byte[] bytes, bool isShared)
     {
-        Frame frame = new();
+        Frame frame = new(bytes, isShared);
         frames.Add(frame);
         return frame;
     }
@@ -189,11 +218,14 @@ internal sealed class SpillPool(SpillMemory memory, Func<SafeFileHandle?>? openF
 
     private static long Offset(int page) => (long)page * PageSize;
 
-    private sealed class Frame
+    private sealed class Frame(byte[] bytes, bool isShared)
     {
         internal const int None = -1;
 
-        internal byte[] Bytes { get; } = new byte[PageSize];
+        internal byte[] Bytes { get; } = bytes;
+
+        /// <summary>Its bytes are the image's, and go back.</summary>
+        internal bool IsShared { get; } = isShared;
 
         internal int Page { get; set; } = None;
 

@@ -140,6 +140,21 @@ public sealed class SpillTests
         Assert.True(memory.TryTake(50 * SpillPool.PageSize));
     }
 
+    // each would leave as much to be collected as all may have: of layers one above the other a hundred megabytes
+    [Fact]
+    public void Pools_one_after_the_other_have_the_same_memory()
+    {
+        SpillMemory memory = new(50 * SpillPool.PageSize);
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        for (int i = 0; i < 100; i++)
+        {
+            using SpillPool pool = new(memory, null);
+            Enumerable.Range(0, 50).ToList().ForEach(_ => Assert.Equal(0, pool.Write(pool.Add())[^1]++));
+        }
+
+        Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 50 * SpillPool.PageSize, 1_500 * SpillPool.PageSize);
+    }
+
     private static SpillPool Pool(int memory, TemporaryDirectory scratch) => new(new SpillMemory(memory), () => Nameless(scratch));
 
     private static Microsoft.Win32.SafeHandles.SafeFileHandle? Nameless(TemporaryDirectory scratch)
