@@ -175,7 +175,7 @@ internal sealed class LayerApplier : IDisposable
 
     private void MakeFile(TouchedDirectory parent, byte[] name, TarReader reader, byte[] path, byte[] buffer, CancellationToken token)
     {
-        TakeContent(reader.Current.Name, reader.Current.DataSize);
+        TakeContent(reader.Current.Name, reader.Current.Room);
         int errno = NewFile.Create(directories.Open(parent), name, out SafeFileHandle? created);
         if (errno == Errno.Exists)
         {
