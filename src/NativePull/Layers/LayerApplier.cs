@@ -94,6 +94,7 @@ internal sealed class LayerApplier : IDisposable
         directories.Root.FinalMode = status.Permissions;
         directories.Root.Modified = overlay ? default : new TarTime(status.ModifiedSeconds, (int)status.ModifiedNanoseconds);
         Failure.ThrowIf(Libc.ChangeMode(root.Handle, Permission.Owner), "fchmod", root.Path);
+        directories.FoldsCase = FoldedNames.AreIn(root.Handle);
     }
 
     private void TakeEntry()

@@ -60,6 +60,9 @@ internal sealed class LayerDirectories : IDisposable
 
     internal TouchedDirectory Root { get; }
 
+    /// <summary>The file system takes names for one that differ in case alone: <see cref="FoldedNames"/>.</summary>
+    internal bool FoldsCase { get; set; }
+
     /// <summary>The root and all others that were touched; each comes after its parent.</summary>
     internal DirectoryTable Touched => table;
 
@@ -125,6 +128,7 @@ internal sealed class LayerDirectories : IDisposable
         bool replaced = false;
         if (errno == Errno.Exists)
         {
+            CheckCase(parent, name);
             if (OpenChild(parent, name, out SafeFileHandle? there, out uint? mode) == 0)
             {
                 return AddExisting(parent, name, there!, mode);
@@ -162,6 +166,7 @@ internal sealed class LayerDirectories : IDisposable
     /// <summary>Removes whatever a name is, directories with all they hold.</summary>
     internal void Remove(TouchedDirectory parent, byte[] name)
     {
+        CheckCase(parent, name);
         SafeFileHandle handle = Open(parent);
         NameKey key = new(parent, name);
         Placeholders.Remove(key);
@@ -343,6 +348,7 @@ internal sealed class LayerDirectories : IDisposable
             return ours;
         }
 
+        CheckCase(parent, name);
         int errno = OpenChild(parent, name, out SafeFileHandle? there, out uint? mode);
         switch (errno)
         {
@@ -357,6 +363,14 @@ internal sealed class LayerDirectories : IDisposable
             default:
                 Failure.ThrowIf(errno, "open", parent.ShownOf(name));
                 return null;
+        }
+    }
+
+    private void CheckCase(TouchedDirectory parent, byte[] name)
+    {
+        if (FoldsCase)
+        {
+            FoldedNames.Check(Open(parent), name, parent.ShownOf(name));
         }
     }
 
