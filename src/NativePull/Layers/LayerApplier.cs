@@ -94,6 +94,7 @@ internal sealed class LayerApplier : IDisposable
         directories.Root.FinalMode = status.Permissions;
         directories.Root.Modified = overlay ? default : new TarTime(status.ModifiedSeconds, (int)status.ModifiedNanoseconds);
         Failure.ThrowIf(Libc.ChangeMode(root.Handle, Permission.Owner), "fchmod", root.Path);
+        directories.FoldsCase = FoldedNames.AreIn(root.Handle);
     }
 
     private void TakeEntry()
@@ -181,7 +182,7 @@ internal sealed class LayerApplier : IDisposable
 
     private void MakeFile(TouchedDirectory parent, byte[] name, TarReader reader, byte[] path, byte[] buffer, CancellationToken token)
     {
-        TakeContent(reader.Current.Name, reader.Current.DataSize);
+        TakeContent(reader.Current.Name, reader.Current.Room);
         int errno = NewFile.Create(directories.Open(parent), name, out SafeFileHandle? created);
         if (errno == Errno.Exists)
         {

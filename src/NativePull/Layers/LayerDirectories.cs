@@ -62,6 +62,9 @@ internal sealed class LayerDirectories : IDisposable
     /// <summary>What the layer says of those below it.</summary>
     internal LayerMarks Marks { get; }
 
+    /// <summary>The file system takes names for one that differ in case alone: <see cref="FoldedNames"/>.</summary>
+    internal bool FoldsCase { get; set; }
+
     /// <summary>The root and all others that were touched; each comes after its parent.</summary>
     internal DirectoryTable Touched => table;
 
@@ -127,6 +130,7 @@ internal sealed class LayerDirectories : IDisposable
         bool replaced = false;
         if (errno == Errno.Exists)
         {
+            CheckCase(parent, name);
             if (OpenChild(parent, name, out SafeFileHandle? there, out uint? mode) == 0)
             {
                 return AddExisting(parent, name, there!, mode);
@@ -154,6 +158,7 @@ internal sealed class LayerDirectories : IDisposable
     /// <summary>Removes whatever a name is, directories with all they hold.</summary>
     internal void Remove(TouchedDirectory parent, byte[] name)
     {
+        CheckCase(parent, name);
         SafeFileHandle handle = Open(parent);
         NameKey key = new(parent, name);
         Placeholders.Remove(key);
@@ -259,6 +264,7 @@ internal sealed class LayerDirectories : IDisposable
             return ours;
         }
 
+        CheckCase(parent, name);
         int errno = OpenChild(parent, name, out SafeFileHandle? there, out uint? mode);
         switch (errno)
         {
@@ -273,6 +279,14 @@ internal sealed class LayerDirectories : IDisposable
             default:
                 Failure.ThrowIf(errno, "open", parent.ShownOf(name));
                 return null;
+        }
+    }
+
+    private void CheckCase(TouchedDirectory parent, byte[] name)
+    {
+        if (FoldsCase)
+        {
+            FoldedNames.Check(Open(parent), name, parent.ShownOf(name));
         }
     }
 

@@ -9,13 +9,23 @@ namespace NativePull.Layers;
 /// <param name="what">It belongs to, for messages: "of a file".</param>
 internal sealed class SparseMap(int limit, string what)
 {
+    private const int Block = 4096;
+
     private readonly List<(long Offset, long Length)> runs = [];
     private long end;
+    private long blocks;
+    private long nextBlock;
 
     internal int Count => runs.Count;
 
     /// <summary>Bytes of data in all runs.</summary>
     internal long DataSize { get; private set; }
+
+    /// <summary>
+    /// Bytes that they take on a disk, where the usual file system gives out no less than 4 KiB: a run of one byte takes as much as one of thousands, and a
+    /// million of them is little in an archive. Two blocks less, so that one run counts as it is wherever it begins.
+    /// </summary>
+    internal long Room => long.CreateSaturating(Int128.Max(DataSize, ((Int128)blocks - 2) * Block));
 
     internal (long Offset, long Length) this[int index] => runs[index];
 
@@ -43,6 +53,9 @@ internal sealed class SparseMap(int limit, string what)
         }
 
         runs.Add((offset, length));
+        long last = (end - 1) / Block;
+        blocks += last + 1 - Math.Min(last + 1, Math.Max(nextBlock, offset / Block));
+        nextBlock = last + 1;
     }
 
     /// <summary>Compares the map with what the headers promise.</summary>

@@ -45,6 +45,9 @@ internal sealed class TarEntry
     /// <summary>Bytes of content in the archive: <see cref="Size"/> without the holes of a sparse file.</summary>
     internal long DataSize { get; init; }
 
+    /// <summary>Bytes that its content takes on a disk: <see cref="DataSize"/>, or of a sparse file <see cref="SparseMap.Room"/>.</summary>
+    internal long Room { get; init; }
+
     internal uint DeviceMajor { get; init; }
 
     internal uint DeviceMinor { get; init; }

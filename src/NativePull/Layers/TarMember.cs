@@ -78,7 +78,7 @@ internal sealed class TarMember
     };
 
     /// <exception cref="PullException">LimitPassed: more attributes than may be.</exception>
-    internal TarEntry ToEntry(long size, long dataSize) => new()
+    internal TarEntry ToEntry(long size, long dataSize, long room) => new()
     {
         Kind = kind,
         Name = Name,
@@ -88,6 +88,7 @@ internal sealed class TarMember
         Gid = gid,
         Size = size,
         DataSize = dataSize,
+        Room = room,
         DeviceMajor = deviceMajor,
         DeviceMinor = deviceMinor,
         Modified = modified,

@@ -126,7 +126,7 @@ internal sealed class TarReader(Stream tar, TarLimits limits)
         {
             // the names in a GNU dump directory are content that is always there, and nobody's
             (contentLeft, doubtful) = header.TypeFlag == 'D' ? (stored, 0L) : (0, stored);
-            current = member.ToEntry(0, 0);
+            current = member.ToEntry(0, 0, 0);
             return;
         }
 
@@ -144,7 +144,7 @@ internal sealed class TarReader(Stream tar, TarLimits limits)
 
         map?.Check(size, stored, member.Name);
         contentLeft = stored;
-        current = member.ToEntry(size, stored);
+        current = member.ToEntry(size, stored, map?.Room ?? stored);
     }
 
     // What has no content has none whatever its size field says: so read Go, whose writers make most layers, GNU tar and POSIX's text. But pax -o

@@ -178,6 +178,40 @@ public sealed class LossyTargetTests
     }
 
     [Theory]
+    [InlineData("files", "file: this file system takes names that differ in case alone for one, and has File already")]
+    [InlineData("directories", "d/dir: this file system takes names that differ in case alone for one, and has Dir already")]
+    [InlineData("parents", "d/dir: this file system takes names that differ in case alone for one, and has Dir already")]
+    [InlineData("a file removed", "FILE: this file system takes names that differ in case alone for one, and has file already")]
+    [InlineData("none", null)]
+    public async Task A_file_system_that_takes_two_names_for_one_refuses_an_image_that_has_both(string names, string? says)
+    {
+        Assert.SkipUnless(System.IO.File.Exists("/dev/fuse") && System.IO.File.Exists("/usr/sbin/mount.exfat-fuse"), "exFAT by FUSE is not available");
+        byte[] tar = (names switch
+        {
+            "files" => new TarBuilder().File("File").File("file"),
+            "directories" => new TarBuilder().Directory("d/").Directory("d/Dir/").Directory("d/dir/"),
+            "parents" => new TarBuilder().File("d/Dir/a").File("d/dir/b"),
+            _ => new TarBuilder().File("file").File("file").File("d/Dir/a").Directory("d/").Directory("d/Dir/").File("d/Dir/b"),
+        }).End().ToArray();
+        byte[] upper = (names == "a file removed" ? new TarBuilder().Whiteout("FILE") : new TarBuilder().Whiteout("file").Whiteout("absent").File("d/Dir/b")).End().ToArray();
+        string[] lines = await RunAsync("""
+            truncate -s 16M i; mkfs.exfat i >/dev/null; l=$(losetup -f --show i); trap 'umount t; losetup -d $l' EXIT
+            mount.exfat-fuse $l t >/dev/null
+            code=0; ./np pull $ref --store s --rootfs t/r --ownership squash -q >/dev/null 2>err || code=$?
+            echo $code; grep -v ' modes were not kept' err || true; (cd t; find . -type f | sort)
+            """, registry => new FakeImage(registry, "a/b").Layer(TarBuilder.GZip(tar), Digest.Of(tar)).Layer(TarBuilder.GZip(upper), Digest.Of(upper)).Publish());
+
+        if (says is null)
+        {
+            Assert.Equal(["0", "./r/d/Dir/a", "./r/d/Dir/b"], lines);
+            return;
+        }
+
+        Assert.Equal("8", lines[0]);
+        Assert.EndsWith(says, Assert.Single(lines[1..]), StringComparison.Ordinal);
+    }
+
+    [Theory]
     [InlineData("", "this owner (--ownership squash sets none)")]
     [InlineData("--ownership squash --devices skip --xattrs try", "symbolic links")]
     public async Task A_file_system_without_owners_and_links_refuses_an_image_that_has_them_but_can_be_the_store(string options, string says)

@@ -200,6 +200,25 @@ public class LimitTests
         Assert.Equal("abc\0"u8, data);
     }
 
+    [Theory]
+    [InlineData("many of a byte", 1000, 1, 4096, 998 * 4096)]
+    [InlineData("many of a byte in few blocks", 1000, 1, 2, 1000)]
+    [InlineData("many of two bytes, the first of each block", 1000, 2, 8192, 998 * 4096)]
+    [InlineData("whole blocks", 1000, 4096, 8192, 1000 * 4096)]
+    public void Runs_of_a_sparse_file_count_with_the_blocks_that_they_take(string what, int runs, int length, int distance, long room)
+    {
+        using TemporaryDirectory work = new();
+        byte[] archive = SparseTests.Archive("1.0", [.. Enumerable.Range(0, runs).Select(i => ((long)i * distance, (long)length))], 1L << 30, new byte[runs * length]);
+
+        Assert.Contains($" has {room} bytes; ", Refused(room - 1).Message, StringComparison.Ordinal);
+        Apply(work.Path, new MemoryStream(archive), Options(room), null);
+
+        Assert.True(File.Exists(work["dir/sparse"]), what);
+
+        PullException Refused(long most) => Assert.Throws<PullException>(() => Apply(work.Path, new MemoryStream(archive), Options(most), null));
+        static ExtractOptions Options(long most) => new() { Limits = new LayerLimits { MaximumUnpacked = most }, Ownership = OwnershipPolicy.Squash };
+    }
+
     [Fact]
     public void A_sparse_file_larger_than_any_disk_is_copied_up_for_a_hard_link()
     {
