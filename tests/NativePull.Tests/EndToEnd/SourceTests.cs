@@ -142,6 +142,22 @@ public sealed class SourceTests(SourceFiles files) : IClassFixture<SourceFiles>
         Assert.Contains("there is: a/b:1, app:latest, a/b:2", absent.Expect(3).Error, StringComparison.Ordinal);
     }
 
+    /// <summary>As Go writes lists that are empty, in an archive's manifest.json and in its config.</summary>
+    [Theory]
+    [InlineData("[]", ",\"diff_ids\":[]")]
+    [InlineData("null", ",\"diff_ids\":null")]
+    [InlineData("null", "")]
+    public async Task What_docker_saved_of_an_image_without_layers_is_an_empty_root(string layers, string diffIds)
+    {
+        using TemporaryDirectory work = new();
+        await File.WriteAllTextAsync(work["c.json"], $$$"""{"architecture":"amd64","os":"linux","rootfs":{"type":"layers"{{{diffIds}}}}}""", Token);
+        await File.WriteAllTextAsync(work["manifest.json"], $$"""[{"Config":"c.json","RepoTags":null,"Layers":{{layers}}}]""", Token);
+
+        (await RunAsync(work, "tar -cf d.tar c.json manifest.json && $1 extract docker-archive:d.tar --platform linux/amd64 --rootfs r")).Expect(0);
+
+        Assert.Empty(Directory.GetFileSystemEntries(work["r"]));
+    }
+
     /// <summary>What is done to the files before, what is asked, the exit code, what the sentence says.</summary>
     public static TheoryData<string, string, int, string> Bad => new()
     {
