@@ -172,6 +172,7 @@ public sealed class SourceTests(SourceFiles files) : IClassFixture<SourceFiles>
         { "mkdir d; tar -xf docker.tar -C d; cp -r --sparse=always d e; tar -cSf sparse.tar -C e .", "docker-archive:sparse.tar", 7, "as a sparse file" },
         { "true", "oci:lay:v2", 3, "has no image \"v2\"; there is: v1" },
         { "true", "oci:lay:@7", 3, "only 1 images" },
+        { "python3 -c \"import json; d = json.load(open('lay/index.json')); m = d['manifests'][0]; d['manifests'] = [dict(m, annotations={'org.opencontainers.image.ref.name': 't%d' % i}) for i in range(1000)]; json.dump(d, open('lay/index.json', 'w'))\"", "oci:lay", 2, "t18, t19 and 980 more\n" },
         { "true", "oci:lay:@x", 2, "not @ and a number" },
         { "true", "oci:", 2, "names no file" },
         { "true", "oci:-", 2, "oci-archive:-" },
