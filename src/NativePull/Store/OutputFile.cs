@@ -52,7 +52,7 @@ internal sealed class OutputFile : Stream
             return new OutputFile(File.OpenHandle(path, FileMode.Open, FileAccess.Write, FileShare.ReadWrite), null, path, sync: false);
         }
 
-        string temporary = Path.Combine(Path.GetDirectoryName(path) ?? "/", $".{Path.GetFileName(path)}.nativepull");
+        string temporary = Destination.InProgressAt(path);
         return OwnFile.TryMake(temporary) is { } file
             ? new OutputFile(file, temporary, path, sync)
             : throw new PullException(PullError.Locked, $"{path} is being written by another process");

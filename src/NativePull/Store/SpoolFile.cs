@@ -8,10 +8,6 @@ namespace NativePull.Store;
 /// </summary>
 internal static class SpoolFile
 {
-    /// <summary>Where the spool for something to be made at a path lies: beside it, on the file system that will have to hold the result too.</summary>
-    internal static string Beside(string destination) =>
-        Path.Combine(Path.GetDirectoryName(destination) ?? "/", $".{Path.GetFileName(destination)}.nativepull-input");
-
     internal static FileStream Create(string path)
     {
         SafeFileHandle? file;

@@ -114,7 +114,7 @@ internal sealed class StagedDirectory : IDisposable
         destination = System.IO.Path.TrimEndingDirectorySeparator(destination);
         Check(destination, replace);
         Directory.CreateDirectory(ParentOf(destination));
-        string path = StagingOf(destination);
+        string path = Destination.InProgressAt(destination);
         while (true)
         {
             if (new FileInfo(path).LinkTarget is not null)
@@ -156,7 +156,7 @@ internal sealed class StagedDirectory : IDisposable
     /// <summary>Removes what a killed process left beside a destination: a tree half made, or the old one after an exchange. A live one's is let be.</summary>
     internal static void Sweep(string destination)
     {
-        string path = StagingOf(System.IO.Path.TrimEndingDirectorySeparator(destination));
+        string path = Destination.InProgressAt(System.IO.Path.TrimEndingDirectorySeparator(destination));
         if (Libc.TypeOf(path) != FileType.Directory)
         {
             return;
@@ -265,9 +265,6 @@ internal sealed class StagedDirectory : IDisposable
             int errno => throw new LinuxException("renameat2", $"{Path} and {destination}", errno),
         };
     }
-
-    private static string StagingOf(string destination) =>
-        System.IO.Path.Combine(ParentOf(destination), $".{System.IO.Path.GetFileName(destination)}.nativepull");
 
     private static string ParentOf(string path) => System.IO.Path.GetDirectoryName(System.IO.Path.TrimEndingDirectorySeparator(path)) ?? "/";
 }

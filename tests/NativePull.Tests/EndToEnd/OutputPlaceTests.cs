@@ -5,6 +5,79 @@ namespace NativePull.Tests.EndToEnd;
 /// <summary>What lies at and beside the place of an output: what an output may have for a name, and what is kept of what was there.</summary>
 public sealed class OutputPlaceTests
 {
+    private static CancellationToken Token => TestContext.Current.CancellationToken;
+
+    /// <summary>What is meant to be kept, and the call: $1 the executable, $2 a reference that is in the store "s".</summary>
+    public static TheoryData<string, string> Kept => new()
+    {
+        { "mkdir .r.nativepull; cp s/index.json .r.nativepull/kept", "$1 extract $2 --store s --rootfs r --layers .r.nativepull --replace" },
+        { "mkdir .r.nativepull; cp s/index.json .r.nativepull/kept", "$1 extract $2 --store s --rootfs r --layers .r.nativepull/l" },
+        { "mkdir .r.nativepull; cp s/index.json .r.nativepull/kept", "$1 extract $2 --store s --rootfs .r.nativepull --replace" },
+        { "cp s/index.json .r.nativepull", "$1 extract $2 --store s --tar .r.nativepull" },
+        { "cp s/index.json .r.nativepull-input", "$1 extract $2 --store s --tar .r.nativepull-input" },
+        { "cp -r s .r.nativepull", "$1 extract $2 --store .r.nativepull --rootfs r" },
+        { "cp -r s .r.nativepull", "$1 extract oci:.r.nativepull --layers r" },
+        { "cp -r s .r.nativepull; ln -s .r.nativepull link", "$1 extract oci:link --rootfs r" },
+        { "tar -C s -cf .r.nativepull .", "$1 extract oci-archive:.r.nativepull --tar r" },
+        { "tar -C s -czf .r.nativepull-input .", "$1 extract oci-archive:.r.nativepull-input --rootfs r" },
+    };
+
+    [Theory]
+    [MemberData(nameof(Kept))]
+    public async Task What_lies_where_an_output_would_be_made_is_not_removed_for_it(string made, string call)
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").Layer(("f", [1])).Publish();
+        using TemporaryDirectory work = new();
+        (await Binary.RunAsync("pull", image.Reference(), "--store", work["s"])).Expect(0);
+        (await RunAsync(work, image, made)).Expect(0);
+        string before = (await RunAsync(work, image, "find .r.nativepull* -type f -exec sha256sum {} + | sort")).Expect(0).Out;
+        string[] names = work.Names;
+
+        BinaryResult result = await RunAsync(work, image, call);
+
+        Assert.Contains(".r.nativepull", result.Expect(2).Error, StringComparison.Ordinal);
+        Assert.Equal(before, (await RunAsync(work, image, "find .r.nativepull* -type f -exec sha256sum {} + | sort")).Expect(0).Out);
+        Assert.Equal(names, work.Names);
+    }
+
+    [Theory]
+    [InlineData("--rootfs")]
+    [InlineData("--layers")]
+    [InlineData("--tar")]
+    public async Task A_name_that_leaves_no_room_for_what_is_made_beside_it_is_refused_before_anything_is_fetched(string output)
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").Layer(("f", [1])).Publish();
+        using TemporaryDirectory work = new();
+
+        BinaryResult tooLong = await Binary.RunAsync("pull", image.Reference(), "--store", work["s"], output, work[new string('n', 238)]);
+        Assert.Contains("a name of 238 bytes, more than 237", tooLong.Expect(8).Error, StringComparison.Ordinal);
+        Assert.Empty(work.Names);
+
+        (await Binary.RunAsync("pull", image.Reference(), "--store", work["s"], output, work[new string('n', 237)])).Expect(0);
+        BinaryResult piped = await RunAsync(work, image, $"tar -C s -c . | $1 extract oci-archive:- {output} {new string('m', 237)}");
+        piped.Expect(0);
+        Assert.Equal(3, work.Names.Length);
+    }
+
+    [Theory]
+    [InlineData("new/")]
+    [InlineData("file/")]
+    public async Task An_archive_is_not_written_to_what_is_said_to_be_a_directory(string name)
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").Layer(("f", [1])).Publish();
+        using TemporaryDirectory work = new();
+        await File.WriteAllTextAsync(work["file"], "as it was", Token);
+
+        BinaryResult result = await RunAsync(work, image, $"$1 pull $2 --store s --tar {name}");
+
+        Assert.Contains($"{name} is a directory, not a file", result.Expect(8).Error, StringComparison.Ordinal);
+        Assert.Equal(["file"], work.Names);
+        Assert.Equal("as it was", await File.ReadAllTextAsync(work["file"], Token));
+    }
+
     [Theory]
     [InlineData(256)]
     [InlineData(64)]
