@@ -52,6 +52,9 @@ internal sealed class LayersExtraction(
         }
     }
 
+    /// <inheritdoc cref="StagedDirectory.Flush"/>
+    internal void Flush() => staged?.Flush();
+
     internal void Publish() => staged?.Publish();
 
     /// <summary>As <see cref="StagedDirectory.RemoveOld"/>.</summary>

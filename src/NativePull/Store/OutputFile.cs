@@ -53,9 +53,8 @@ internal sealed class OutputFile : Stream
         }
 
         string temporary = Destination.InProgressAt(path);
-        return OwnFile.TryMake(temporary) is { } file
-            ? new OutputFile(file, temporary, path, sync)
-            : throw new PullException(PullError.Locked, $"{path} is being written by another process");
+        SafeFileHandle file = OwnFile.TryMake(temporary) ?? throw new PullException(PullError.Locked, $"{path} is being written by another process");
+        return new OutputFile(file, temporary, path, sync);
     }
 
     /// <exception cref="IOException">The reader is gone, the disk is full: HResult is errno.</exception>
@@ -72,20 +71,24 @@ internal sealed class OutputFile : Stream
 
     public override void Write(byte[] buffer, int offset, int count) => Write(buffer.AsSpan(offset, count));
 
-    /// <summary>Flushes, and renames into place; over an older file of the name.</summary>
+    /// <summary>As <see cref="StagedDirectory.Flush"/>.</summary>
+    internal void FlushToDisk()
+    {
+        if (temporary is not null && sync)
+        {
+            RandomAccess.FlushToDisk(file);
+        }
+    }
+
+    /// <summary>What is flushed is renamed into place; over an older file of the name.</summary>
     internal void Publish()
     {
         if (temporary is not null)
         {
-            if (sync)
-            {
-                RandomAccess.FlushToDisk(file);
-            }
-
             Libc.Rename(temporary, name);
             if (sync)
             {
-                Libc.FlushDirectory(Path.GetDirectoryName(name) ?? "/");
+                Libc.FlushDirectory(Path.GetDirectoryName(name) ?? "/", file);
             }
         }
 
@@ -104,14 +107,27 @@ internal sealed class OutputFile : Stream
     {
         if (disposing && !file.IsClosed)
         {
-            if (!published && temporary is not null)
+            using (file)
             {
-                File.Delete(temporary);
+                if (!published && temporary is not null)
+                {
+                    Remove(temporary);
+                }
             }
-
-            file.Dispose();
         }
 
         base.Dispose(disposing);
+    }
+
+    private static void Remove(string temporary)
+    {
+        try
+        {
+            File.Delete(temporary);
+        }
+        catch (Exception kept) when (kept is IOException or UnauthorizedAccessException)
+        {
+            // what led here is the failure to be told; the next call tries again, and says why it cannot
+        }
     }
 }

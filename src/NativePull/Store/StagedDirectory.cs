@@ -13,6 +13,7 @@ internal sealed class StagedDirectory : IDisposable
     private readonly bool sync;
     private readonly bool replace;
     private SafeFileHandle? held;
+    private bool flushed;
     private bool exchanged;
 
     private StagedDirectory(string path, string destination, bool sync, bool replace, SafeFileHandle held)
@@ -125,31 +126,39 @@ internal sealed class StagedDirectory : IDisposable
 
             // one that is there, be it empty, has somebody's owner, attributes and open handles
             bool made = Libc.TryMakeDirectory(path);
-            SafeFileHandle? handle = Libc.TryOpenDirectory(path);
-            if (handle is null)
+            SafeFileHandle? handle = null;
+            try
             {
-                continue;
-            }
+                handle = Libc.TryOpenDirectory(path);
+                if (handle is not null && !Libc.TryLock(handle, path))
+                {
+                    return null;
+                }
 
-            if (!Libc.TryLock(handle, path))
+                bool ours = handle is not null && Libc.TryIdentityOf(path) == Libc.IdentityOf(handle, path);
+                if (ours && made && !Directory.EnumerateFileSystemEntries(path).Any())
+                {
+                    StagedDirectory begun = new(path, destination, sync, replace, handle!);
+                    handle = null;
+                    return begun;
+                }
+
+                if (ours)
+                {
+                    // removed under its lock, then begun anew
+                    RemoveLeft(path);
+                }
+            }
+            catch (IOException) when (made)
             {
-                handle.Dispose();
-                return null;
+                // too few open files, say: what was made for nothing goes
+                Libc.RemoveEmptyDirectory(path);
+                throw;
             }
-
-            bool ours = Libc.TryIdentityOf(path) == Libc.IdentityOf(handle, path);
-            if (ours && made && !Directory.EnumerateFileSystemEntries(path).Any())
+            finally
             {
-                return new StagedDirectory(path, destination, sync, replace, handle);
+                handle?.Dispose();
             }
-
-            if (ours)
-            {
-                // removed under its lock, then begun anew
-                RemoveLeft(path);
-            }
-
-            handle.Dispose();
         }
     }
 
@@ -169,24 +178,39 @@ internal sealed class StagedDirectory : IDisposable
         }
     }
 
+    /// <summary>Flushes the tree, which is where a disk may turn out to be full or broken.</summary>
+    internal void Flush()
+    {
+        if (sync && !flushed)
+        {
+            Libc.FlushFileSystem(held!, Path);
+        }
+
+        flushed = true;
+    }
+
     /// <summary>Flushes the tree and renames it into place; where a tree is to be replaced, the two change places.</summary>
     /// <exception cref="PullException">As <see cref="Check"/>.</exception>
     internal void Publish()
     {
         Check(destination, replace);
-        if (sync)
-        {
-            Libc.FlushFileSystem(held!, Path);
-        }
-
+        Flush();
         exchanged = MoveIntoPlace();
-        if (sync)
-        {
-            Libc.FlushDirectory(ParentOf(destination));
-        }
-
-        held!.Dispose();
+        using SafeFileHandle published = held!;
         held = null;
+        try
+        {
+            if (sync)
+            {
+                Libc.FlushDirectory(ParentOf(destination), published);
+            }
+        }
+        catch (LinuxException failure)
+        {
+            // the old tree is kept for the next call to remove: a power cut may bring back its name
+            exchanged = false;
+            throw new PullException(PullError.Machine, $"{destination} is the new tree, but may be the old one after a power cut: {failure.Message}");
+        }
     }
 
     /// <summary>Removes what the published tree has replaced, and which has the staging name now: it is what a killed process would have left.</summary>
@@ -226,11 +250,18 @@ internal sealed class StagedDirectory : IDisposable
 
     public void Dispose()
     {
-        if (held is not null)
+        using SafeFileHandle? unpublished = held;
+        held = null;
+        if (unpublished is not null)
         {
-            DirectoryTree.Remove(Path);
-            held.Dispose();
-            held = null;
+            try
+            {
+                DirectoryTree.Remove(Path);
+            }
+            catch (LinuxException)
+            {
+                // what led here is the failure to be told; the next call tries again, and says why it cannot
+            }
         }
     }
 

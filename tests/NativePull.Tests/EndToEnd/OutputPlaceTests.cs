@@ -78,6 +78,45 @@ public sealed class OutputPlaceTests
         Assert.Equal("as it was", await File.ReadAllTextAsync(work["file"], Token));
     }
 
+    [Fact]
+    public async Task A_directory_that_may_be_written_to_and_not_read_takes_every_output()
+    {
+        Assert.SkipUnless(Environment.IsPrivilegedProcess, "becoming another user needs root");
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").Layer(("f", [1])).Publish();
+        using TemporaryDirectory work = new();
+        string script = """
+            chmod 755 .; mkdir s; mkdir -m 333 d; chown 65534 s d
+            as() { setpriv --reuid 65534 --regid 65534 --clear-groups "$@"; }
+            as $1 pull $2 --store s --rootfs d/r --layers d/l --tar d/x
+            as $1 extract $2 --store s --rootfs d/r --replace --ownership squash
+            tar -C s -c . | as $1 extract oci-archive:- --tar d/y
+            ls -A d
+            """;
+
+        BinaryResult result = await RunAsync(work, image, "set -e; " + script);
+
+        result.Expect(0);
+        Assert.EndsWith("l\nr\nx\ny\n", result.Out, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task What_fails_in_such_a_directory_leaves_nothing_there()
+    {
+        Assert.SkipUnless(Environment.IsPrivilegedProcess, "becoming another user needs root");
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").Layer("no archive"u8.ToArray(), NativePull.Oci.Digest.Of("no archive"u8)).Publish();
+        using TemporaryDirectory work = new();
+        string script = """
+            chmod 755 .; mkdir s; mkdir -m 333 d; chown 65534 s d
+            setpriv --reuid 65534 --regid 65534 --clear-groups $1 pull $2 --store s --rootfs d/r --layers d/l --tar d/x; code=$?; ls -A d; exit $code
+            """;
+
+        BinaryResult result = await RunAsync(work, image, script);
+
+        Assert.Equal("", result.Expect(6).Out);
+    }
+
     [Theory]
     [InlineData(256)]
     [InlineData(64)]
