@@ -277,13 +277,22 @@ internal sealed class StagedDirectory : IDisposable
         }
     }
 
+    private bool IsAbsentOrEmpty() => Libc.TypeOf(destination) == 0 || !Directory.EnumerateFileSystemEntries(destination).Any();
+
     // True: what was there now has the staging name. There is no moment without a directory at the destination.
     private bool MoveIntoPlace()
     {
-        if (!replace || Libc.TypeOf(destination) == 0 || !Directory.EnumerateFileSystemEntries(destination).Any())
+        if (!replace || IsAbsentOrEmpty())
         {
-            Libc.Rename(Path, destination);
-            return false;
+            try
+            {
+                Libc.Rename(Path, destination);
+                return false;
+            }
+            catch (LinuxException refused) when (refused.Errno == Errno.NotEmpty && IsAbsentOrEmpty())
+            {
+                // an empty subvolume of btrfs, which can be exchanged like any other directory
+            }
         }
 
         return Libc.Exchange(Path, destination) switch

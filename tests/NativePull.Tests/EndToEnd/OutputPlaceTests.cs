@@ -117,6 +117,26 @@ public sealed class OutputPlaceTests
         Assert.Equal("", result.Expect(6).Out);
     }
 
+    [Fact]
+    public async Task An_empty_subvolume_of_btrfs_is_replaced_like_any_empty_directory()
+    {
+        Assert.SkipUnless(Environment.IsPrivilegedProcess, "mounting needs root");
+        Assert.SkipUnless((await File.ReadAllTextAsync("/proc/filesystems", Token)).Contains("btrfs", StringComparison.Ordinal), "this kernel has no btrfs");
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").Layer(("f", [1])).Publish();
+        using TemporaryDirectory work = new();
+        string script = """
+            set -e; cd "$1"; truncate -s 200M i; mkfs.btrfs -q i; mkdir m; mount -o loop i m
+            btrfs -q subvolume create m/r; btrfs -q subvolume create m/l
+            "$2" pull "$3" --store s -q --rootfs m/r --layers m/l --replace
+            ls -A m m/r
+            """;
+
+        BinaryResult result = await Binary.ProgramAsync("unshare", "--mount", "bash", "-c", script, "bash", work.Path, Binary.File, image.Reference());
+
+        Assert.EndsWith("\nm:\nl\nr\n\nm/r:\nf\n", result.Expect(0).Out, StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData(256)]
     [InlineData(64)]
