@@ -133,10 +133,25 @@ internal static unsafe partial class Libc
         }
 
         using SafeFileHandle directory = opened ?? throw new LinuxException("open", path, NoSuchFile);
-        int errno = Result(fsync(directory));
+        Flush(directory, path);
+    }
+
+    /// <summary>
+    /// fsync(2). The BCL's RandomAccess.FlushToDisk and FileStream.Flush make the same call and keep its failure to themselves: what the disk then does not have
+    /// would be taken for good. EINVAL: as of a directory.
+    /// </summary>
+    internal static void Flush(SafeFileHandle file, string subject)
+    {
+        int errno;
+        do
+        {
+            errno = Result(fsync(file));
+        }
+        while (errno == Interrupted);
+
         if (errno is not (0 or Errno.Invalid))
         {
-            throw new LinuxException("fsync", path, errno);
+            throw new LinuxException("fsync", subject, errno);
         }
     }
 

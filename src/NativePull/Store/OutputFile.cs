@@ -76,7 +76,7 @@ internal sealed class OutputFile : Stream
     {
         if (temporary is not null && sync)
         {
-            RandomAccess.FlushToDisk(file);
+            Libc.Flush(file, temporary);
         }
     }
 

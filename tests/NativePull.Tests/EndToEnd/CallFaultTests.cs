@@ -74,6 +74,7 @@ public sealed class CallFaultTests
 
     [Theory]
     [InlineData(".l.nativepull", "syncfs")]
+    [InlineData(".x.nativepull", "fsync")]
     public async Task A_disk_that_turns_out_to_be_full_when_it_is_flushed_leaves_every_output_the_old_one(string staging, string call)
     {
         using TemporaryDirectory work = await TwoImagesAsync();
@@ -86,6 +87,33 @@ public sealed class CallFaultTests
         Assert.Contains("No space left", result.Expect(8).Error, StringComparison.Ordinal);
         Assert.Equal(old, await StateAsync(work));
         Assert.Equal(before, work.Names);
+    }
+
+    /// <summary>The bytes of the layer, the file below the store whose flush fails, whether the blob may be there after that.</summary>
+    [Theory]
+    [InlineData(1000, "parts/sha256-{0}", false)]
+    [InlineData(9_000_000, "parts/sha256-{0}", false)]
+    [InlineData(9_000_000, "parts/sha256-{0}.ranges", false)]
+    [InlineData(1000, ".new-index.json", true)]
+    public async Task What_could_not_be_flushed_is_not_taken_for_kept(int size, string file, bool mayBeThere)
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").RandomLayer("f", size).Publish();
+        (new FakeImage(registry, "a/other")).Layer(("g", [1])).Publish();
+        using TemporaryDirectory work = new();
+        (await Binary.RunAsync("pull", $"{registry.Address}/a/other:latest", "--store", work["s"])).Expect(0);
+        string hex = image.Layers[0].Digest.Hex;
+        string[] call = [Binary.File, "pull", image.Reference(), "-q", "--store", work["s"]];
+
+        BinaryResult result = await Binary.ProgramAsync(
+            "strace", ["-f", "-qq", "-o", "/dev/null", "-P", work["s/" + file.Replace("{0}", hex, StringComparison.Ordinal)], "-e", "trace=fsync", "-e", "inject=fsync:error=EIO", .. call]);
+
+        Assert.SkipUnless(!result.Error.Contains("ptrace", StringComparison.Ordinal), "strace may not be used here");
+        Assert.Contains("fsync", result.Expect(8).Error, StringComparison.Ordinal);
+        Assert.True(mayBeThere || !File.Exists(work["s/blobs/sha256/" + hex]));
+        (await Binary.RunAsync(call[1..])).Expect(0);
+        Assert.Empty(Directory.GetFiles(work["s/parts"]));
+        Assert.Equal(image.Layers[0].Size, new FileInfo(work["s/blobs/sha256/" + hex]).Length);
     }
 
     [Fact]
