@@ -1,3 +1,4 @@
+using System.Text;
 using Microsoft.Win32.SafeHandles;
 using NativePull.Native;
 
@@ -54,6 +55,7 @@ internal sealed class OutputFile : Stream
 
         string temporary = Destination.InProgressAt(path);
         SafeFileHandle file = OwnFile.TryMake(temporary) ?? throw new PullException(PullError.Locked, $"{path} is being written by another process");
+        Narrow(file, path);
         return new OutputFile(file, temporary, path, sync);
     }
 
@@ -117,6 +119,22 @@ internal sealed class OutputFile : Stream
         }
 
         base.Dispose(disposing);
+    }
+
+    // Whom the file in its place is closed to, the new one is closed to from its first byte on. It is not given to that one's owner, who may be anybody in /tmp.
+    private static void Narrow(SafeFileHandle file, string path)
+    {
+        using SafeFileHandle? parent = Libc.TryOpenPlace(Path.GetDirectoryName(path) ?? "/");
+        byte[] name = Encoding.UTF8.GetBytes(Path.GetFileName(path) + '\0');
+        if (parent is null || Libc.TryStatusAt(parent, name, out FileStatus before) != 0 || before.Type != FileType.Regular)
+        {
+            return;
+        }
+
+        FileStatus made = Libc.Status(file, path);
+        // another group was one of others before
+        uint open = made.Gid == before.Gid ? before.Permissions : (before.Permissions & ~Permission.Group) | ((before.Permissions & Permission.Others) << 3);
+        _ = Libc.ChangeMode(file, made.Permissions & (open | Permission.OwnerFile));
     }
 
     private static void Remove(string temporary)

@@ -1,3 +1,4 @@
+using System.Globalization;
 using NativePull.Tests.Fakes;
 
 namespace NativePull.Tests.EndToEnd;
@@ -135,6 +136,26 @@ public sealed class OutputPlaceTests
         BinaryResult result = await Binary.ProgramAsync("unshare", "--mount", "bash", "-c", script, "bash", work.Path, Binary.File, image.Reference());
 
         Assert.EndsWith("\nm:\nl\nr\n\nm/r:\nf\n", result.Expect(0).Out, StringComparison.Ordinal);
+    }
+
+    /// <summary>The mode and group of the file that is replaced, and the mode of the new one.</summary>
+    [Theory]
+    [InlineData("600", 0, "600")]
+    [InlineData("640", 0, "640")]
+    [InlineData("666", 0, "644")]
+    [InlineData("400", 0, "600")]
+    [InlineData("640", 5, "600")]
+    [InlineData("644", 5, "644")]
+    public async Task An_archive_is_open_to_nobody_whom_the_one_before_it_was_closed_to(string mode, int group, string becomes)
+    {
+        Assert.SkipUnless(group == 0 || Environment.IsPrivilegedProcess, "another group needs root");
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").Layer(("f", [1])).Publish();
+        using TemporaryDirectory work = new();
+        string script = string.Create(
+            CultureInfo.InvariantCulture, $"umask 022; echo before > x; [ {group} = 0 ] || chgrp {group} x; chmod {mode} x; $1 pull $2 --store s --tar x -q && stat -c %a x");
+
+        Assert.EndsWith($"\n{becomes}\n", (await RunAsync(work, image, script)).Expect(0).Out, StringComparison.Ordinal);
     }
 
     [Theory]
