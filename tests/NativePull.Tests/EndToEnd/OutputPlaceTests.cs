@@ -158,6 +158,20 @@ public sealed class OutputPlaceTests
         Assert.EndsWith($"\n{becomes}\n", (await RunAsync(work, image, script)).Expect(0).Out, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public async Task A_name_that_another_process_holds_on_to_is_not_waited_for_without_end()
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").Layer(("f", [1])).Publish();
+        using TemporaryDirectory work = new();
+        (await Binary.RunAsync("pull", image.Reference(), "--store", work["s"])).Expect(0);
+
+        // timeout: only so that what waits comes to an end
+        BinaryResult result = await RunAsync(work, image, "tar -C s -c . | flock .r.nativepull-input timeout -s KILL 120 $1 extract oci-archive:- --rootfs r");
+
+        Assert.Contains(".r.nativepull-input is held by another process", result.Expect(8).Error, StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData(256)]
     [InlineData(64)]

@@ -93,6 +93,19 @@ public sealed class SourceTests(SourceFiles files) : IClassFixture<SourceFiles>
     }
 
     [Fact]
+    public async Task What_comes_from_stdin_and_has_no_room_is_named_with_its_place()
+    {
+        Assert.SkipUnless(Environment.IsPrivilegedProcess, "mounting needs root");
+        using TemporaryDirectory work = new();
+
+        BinaryResult result = await Binary.ProgramAsync(
+            "unshare", "--mount", "bash", "-c", "mkdir $1/d; mount -t tmpfs -o size=1m none $1/d; head -c 3000000 /dev/zero 2>/dev/null | $0 extract oci-archive:- --rootfs $1/d/r; code=$?; ls -A $1/d; exit $code", Binary.File, work.Path);
+
+        Assert.Equal($"nativepull: the copy of oci-archive:- in {work["d"]}: No space left on device\n", result.Expect(8).Error);
+        Assert.Equal("", result.Out);
+    }
+
+    [Fact]
     public async Task A_layout_that_umoci_made_is_read_in_place()
     {
         using TemporaryDirectory work = new();
