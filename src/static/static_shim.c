@@ -15,25 +15,22 @@
 
 /*
  * Descriptors 0 to 2 always exist. Were one closed, the next file opened would become "standard output"
- * and be written to, and the runtime aborts when it cannot duplicate 1 or 2.
+ * and be written to, and the runtime aborts when it cannot duplicate 1 or 2. What stands in is a pipe whose
+ * other end is closed: it reads as the end of a file and writes as EPIPE.
  */
 static void hold_standard_descriptors(void)
 {
     for (int fd = 0; fd <= 2; fd++) {
         if (fcntl(fd, F_GETFD) >= 0 || errno != EBADF)
             continue;
-        int stand_in = open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY);
-        if (stand_in < 0) {
-            /* no /dev: a pipe whose other end is closed reads as end of file and writes as EPIPE */
-            int ends[2];
-            if (pipe(ends) != 0)
-                continue;
-            int kept = fcntl(ends[fd == 0 ? 0 : 1], F_DUPFD, 3);
-            close(ends[0]);
-            close(ends[1]);
-            stand_in = kept;
-        }
-        if (stand_in >= 0 && stand_in != fd) {
+        /* not /dev/null: an archive that was to go to standard output would be lost, and all be well */
+        int ends[2];
+        if (pipe(ends) != 0)
+            continue;
+        int stand_in = fcntl(ends[fd == 0 ? 0 : 1], F_DUPFD, 3);
+        close(ends[0]);
+        close(ends[1]);
+        if (stand_in >= 0) {
             dup2(stand_in, fd);
             close(stand_in);
         }

@@ -39,7 +39,8 @@ internal static class ExtractCommand
         string? beside = outputs.Rootfs ?? outputs.Layers ?? (outputs.Tar == OutputOptions.Stdout || Destination.IsStream(outputs.Tar!) ? null : outputs.Tar);
         if (beside is not null)
         {
-            return SpoolFile.Beside(beside);
+            // on the file system that will have to hold the result too
+            return Destination.InputOf(beside);
         }
 
         await LayoutIndex.EnsureStoreAsync(session.Layout, session.StoreOptions, session.Token);

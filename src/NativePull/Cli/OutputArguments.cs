@@ -30,7 +30,7 @@ internal static class OutputArguments
         }
     }
 
-    /// <summary>Refuses outputs inside something that must stay as it is, or around it.</summary>
+    /// <summary>Refuses outputs inside something that must stay as it is, around it, or made where it lies.</summary>
     /// <exception cref="PullException">Usage.</exception>
     internal static void CheckApart(OutputOptions outputs, (string What, string Path) other)
     {
@@ -40,6 +40,8 @@ internal static class OutputArguments
             {
                 throw new PullException(PullError.Usage, $"{option} {path} and {other.What} at {other.Path} lie in each other");
             }
+
+            CheckKept(option, path, other);
         }
     }
 
@@ -115,11 +117,25 @@ internal static class OutputArguments
         {
             for (int other = i + 1; other < paths.Length; other++)
             {
+                CheckKept(paths[i].Option, paths[i].Path, (paths[other].Option, paths[other].Path));
+                CheckKept(paths[other].Option, paths[other].Path, (paths[i].Option, paths[i].Path));
                 if (Destination.IsWithin(paths[i].Path, paths[other].Path) || Destination.IsWithin(paths[other].Path, paths[i].Path))
                 {
                     throw new PullException(
                         PullError.Usage, $"{paths[i].Option} {paths[i].Path} and {paths[other].Option} {paths[other].Path} lie in each other");
                 }
+            }
+        }
+    }
+
+    // What lies where an output's work in progress does would be taken for what a killed call has left.
+    private static void CheckKept(string option, string path, (string What, string Path) other)
+    {
+        foreach (string place in new[] { Destination.InProgressAt(path), Destination.InputOf(path) })
+        {
+            if (Destination.IsWithin(other.Path, place))
+            {
+                throw new PullException(PullError.Usage, $"{other.What} at {other.Path} would be removed, for {option} {path} is made at {place}");
             }
         }
     }

@@ -17,7 +17,7 @@ internal static class DirectoryTree
     internal static void Remove(string path)
     {
         path = Path.TrimEndingDirectorySeparator(Path.GetFullPath(path));
-        using SafeFileHandle? parent = Libc.TryOpenDirectory(Path.GetDirectoryName(path) ?? "/");
+        using SafeFileHandle? parent = Libc.TryOpenPlace(Path.GetDirectoryName(path) ?? "/");
         if (parent is not null)
         {
             Remove(parent, Encoding.UTF8.GetBytes(Path.GetFileName(path) + "\0"));

@@ -67,6 +67,8 @@ internal static class Permission
     internal const uint Owner = 0x1C0; // 0700, S_IRWXU
     internal const uint OwnerFile = 0x180; // 0600
     internal const uint OwnerRead = 0x100; // 0400
+    internal const uint Group = 0x38; // 0070
+    internal const uint Others = 0x7; // 0007
     internal const uint OwnerReadAndSearch = 0x140; // 0500
     internal const uint UsualDirectory = 0x1ED; // 0755
 }

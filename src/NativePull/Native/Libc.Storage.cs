@@ -64,10 +64,14 @@ internal static unsafe partial class Libc
     }
 
     /// <summary>A directory, for locking, flushing and identifying it; null where the name is absent.</summary>
-    internal static SafeFileHandle? TryOpenDirectory(string path)
+    internal static SafeFileHandle? TryOpenDirectory(string path) => TryOpenDirectory(path, OpenFlags.ReadOnly);
+
+    /// <summary>The same for nothing but the names in it that one knows: it need not be readable.</summary>
+    internal static SafeFileHandle? TryOpenPlace(string path) => TryOpenDirectory(path, OpenFlags.PathOnly);
+
+    private static SafeFileHandle? TryOpenDirectory(string path, int flags)
     {
-        // O_DIRECTORY has another value on arm64
-        int flags = 0x80000 | (RuntimeInformation.ProcessArchitecture == Architecture.Arm64 ? 0x4000 : 0x10000);
+        flags |= OpenFlags.CloseOnExec | OpenFlags.Directory;
         fixed (byte* bytes = Terminated(path))
         {
             int descriptor = open(bytes, flags, 0);
@@ -88,6 +92,15 @@ internal static unsafe partial class Libc
         }
     }
 
+    /// <summary>rmdir(2), where it can be.</summary>
+    internal static void RemoveEmptyDirectory(string path)
+    {
+        fixed (byte* bytes = Terminated(path))
+        {
+            _ = rmdir(bytes);
+        }
+    }
+
     /// <summary>
     /// A file for reading, without the shared lock that the BCL takes on every file it opens: that would fail where the writer has renamed
     /// the file into place and not yet given its own lock back. Null where the name is absent.
@@ -105,13 +118,40 @@ internal static unsafe partial class Libc
     }
 
     /// <summary>fsync(2): of a directory, the names in it. EINVAL: its file system (vboxsf, for one) has nothing to flush of a directory.</summary>
-    internal static void FlushDirectory(string path)
+    /// <param name="inside">Something on its file system, by which that is flushed where the directory may be written to and not read.</param>
+    internal static void FlushDirectory(string path, SafeFileHandle? inside = null)
     {
-        using SafeFileHandle directory = TryOpenDirectory(path) ?? throw new LinuxException("open", path, NoSuchFile);
-        int errno = Result(fsync(directory));
+        SafeFileHandle? opened;
+        try
+        {
+            opened = TryOpenDirectory(path);
+        }
+        catch (LinuxException closed) when (closed.Errno == Errno.AccessDenied && inside is not null)
+        {
+            FlushFileSystem(inside, path);
+            return;
+        }
+
+        using SafeFileHandle directory = opened ?? throw new LinuxException("open", path, NoSuchFile);
+        Flush(directory, path);
+    }
+
+    /// <summary>
+    /// fsync(2). The BCL's RandomAccess.FlushToDisk and FileStream.Flush make the same call and keep its failure to themselves: what the disk then does not have
+    /// would be taken for good. EINVAL: as of a directory.
+    /// </summary>
+    internal static void Flush(SafeFileHandle file, string subject)
+    {
+        int errno;
+        do
+        {
+            errno = Result(fsync(file));
+        }
+        while (errno == Interrupted);
+
         if (errno is not (0 or Errno.Invalid))
         {
-            throw new LinuxException("fsync", path, errno);
+            throw new LinuxException("fsync", subject, errno);
         }
     }
 
@@ -281,6 +321,9 @@ internal static unsafe partial class Libc
 
     [LibraryImport("libc", SetLastError = true)]
     private static partial int mkdir(byte* path, uint mode);
+
+    [LibraryImport("libc")]
+    private static partial int rmdir(byte* path);
 
     [LibraryImport("libc", SetLastError = true)]
     private static partial int fsync(SafeFileHandle fd);

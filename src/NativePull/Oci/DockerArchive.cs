@@ -17,7 +17,8 @@ internal sealed record DockerArchiveImage(string Config, IReadOnlyList<string> R
         return [.. documents.Select((document, i) => new DockerArchiveImage(
             document?.Config ?? throw Missing(what, i, "Config"),
             [.. (document.RepoTags ?? []).OfType<string>()],
-            [.. (document.Layers ?? throw Missing(what, i, "Layers")).Select(layer => layer ?? throw Missing(what, i, "Layers"))]))];
+            // null where there are none: so Go writes a list that was never begun
+            [.. (document.Layers ?? []).Select(layer => layer ?? throw Missing(what, i, "Layers"))]))];
     }
 
     private static PullException Missing(string what, int image, string member) => new(PullError.Malformed, $"{what}: [{image}].{member} is missing");

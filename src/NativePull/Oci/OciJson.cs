@@ -78,7 +78,8 @@ internal static class OciJson
     {
         string what = $"{name}: config";
         ConfigDocument document = JsonFault.Read(content, OciJsonContext.Default.ConfigDocument, what);
-        string?[] diffIds = document.RootFs?.DiffIds ?? throw Missing(what, "rootfs.diff_ids");
+        // an image without layers has none, or null, where Go wrote it (moby, image/rootfs.go, "omitempty")
+        string?[] diffIds = (document.RootFs ?? throw Missing(what, "rootfs.diff_ids")).DiffIds ?? [];
         return new ImageConfig(
             new Platform(document.Os ?? "", document.Architecture ?? "", document.Variant is { Length: > 0 } variant ? variant : null),
             [.. diffIds.Select((text, i) => Digest.TryParse(text, out Digest diffId)

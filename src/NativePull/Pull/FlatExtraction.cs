@@ -45,6 +45,9 @@ internal sealed class FlatExtraction(
     /// <summary>Which directory it is, before and after it is published; null where nothing had to be made.</summary>
     internal string? Identity => staged?.Identity;
 
+    /// <inheritdoc cref="StagedDirectory.Flush"/>
+    internal void Flush() => staged?.Flush();
+
     internal void Publish() => staged?.Publish();
 
     /// <summary>As <see cref="StagedDirectory.RemoveOld"/>.</summary>

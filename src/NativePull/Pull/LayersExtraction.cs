@@ -52,6 +52,9 @@ internal sealed class LayersExtraction(
         }
     }
 
+    /// <inheritdoc cref="StagedDirectory.Flush"/>
+    internal void Flush() => staged?.Flush();
+
     internal void Publish() => staged?.Publish();
 
     /// <summary>As <see cref="StagedDirectory.RemoveOld"/>.</summary>
@@ -69,12 +72,13 @@ internal sealed class LayersExtraction(
         string[] paths = [.. NamesOf([.. sources.Select(source => source.Layer)]).Select(name => Path.Combine(below, name))];
         using WorkGroup work = new(token);
         using SemaphoreSlim slots = new(Math.Max(1, Environment.ProcessorCount));
+        using SemaphoreSlim open = new(LowerRoots.MaximumOpen);
         Task lower = Task.CompletedTask;
         for (int i = 0; i < sources.Count; i++)
         {
             int position = i;
             Task before = lower;
-            lower = work.Run(cancel => ApplyAsync(paths, reports, allowance, position, slots, before, cancel));
+            lower = work.Run(cancel => ApplyAsync(paths, reports, allowance, position, open, slots, before, cancel));
         }
 
         await work.AwaitAllAsync();
@@ -82,24 +86,32 @@ internal sealed class LayersExtraction(
     }
 
     private async Task ApplyAsync(
-        string[] paths, ExtractReport[] reports, Allowance allowance, int position, SemaphoreSlim slots, Task lower, CancellationToken token)
+        string[] paths, ExtractReport[] reports, Allowance allowance, int position, SemaphoreSlim open, SemaphoreSlim slots, Task lower, CancellationToken token)
     {
-        Directory.CreateDirectory(paths[position]);
-        using RootDirectory root = RootDirectory.Open(paths[position], overlay.KernelResolution);
-        using LayerApplier applier = new(root, overlay, allowance);
-        // taken bottom-up: the lowest unfinished layer always has a slot, so waiting for it ends
-        await slots.WaitAsync(token);
+        // both are taken bottom-up: the lowest unfinished layer always has them, so waiting for it ends
+        await open.WaitAsync(token);
         try
         {
-            await Blocking.OnOwnThread(() => sources[position].Apply(applier, "layer", token), token);
+            Directory.CreateDirectory(paths[position]);
+            using RootDirectory root = RootDirectory.Open(paths[position], overlay.KernelResolution);
+            using LayerApplier applier = new(root, overlay, allowance);
+            await slots.WaitAsync(token);
+            try
+            {
+                await Blocking.OnOwnThread(() => sources[position].Apply(applier, "layer", token), token);
+            }
+            finally
+            {
+                slots.Release();
+            }
+
+            await lower;
+            await Blocking.OnOwnThread(() => OverlayExtraction.Settle(sources[position], applier, paths, position, overlay, token), token);
+            reports[position] = applier.Report;
         }
         finally
         {
-            slots.Release();
+            open.Release();
         }
-
-        await lower;
-        await Blocking.OnOwnThread(() => OverlayExtraction.Settle(sources[position], applier, paths, position, overlay, token), token);
-        reports[position] = applier.Report;
     }
 }

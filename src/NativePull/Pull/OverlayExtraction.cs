@@ -29,44 +29,57 @@ internal sealed class OverlayExtraction(IReadOnlyList<LayerSource> sources, Laye
     {
         // given bottom-up: the lowest unfinished layer always has a slot, so waiting for it ends
         SemaphoreSlim slots = new(Math.Max(1, Environment.ProcessorCount));
+        // and so with what those hold open that are applied and wait for it
+        SemaphoreSlim open = new(LowerRoots.MaximumOpen);
         Task below = Task.CompletedTask;
         for (int i = 0; i < sources.Count; i++)
         {
             int position = i;
             Task lower = below;
-            below = work.Run(token => ExtractAsync(position, slots, lower, token));
+            below = work.Run(token => ExtractAsync(position, open, slots, lower, token));
         }
     }
 
-    private async Task ExtractAsync(int position, SemaphoreSlim slots, Task lower, CancellationToken token)
+    private async Task ExtractAsync(int position, SemaphoreSlim open, SemaphoreSlim slots, Task lower, CancellationToken token)
     {
         LayerSource source = sources[position];
-        await slots.WaitAsync(token);
-        Applied? applied;
+        await open.WaitAsync(token);
         try
         {
-            applied = store.TryFind(source.Layer.ChainId, variant, out _) ? null : await ApplyAsync(source, token);
+            if (await ApplyInTurnAsync(source, slots, token) is { } applied)
+            {
+                using (applied)
+                {
+                    await lower;
+                    await source.Completion;
+                    await Blocking.OnOwnThread(() => Settle(source, applied.Applier, paths, position, overlay, token), token);
+                    applied.Staged.Publish();
+                    reports[position] = applied.Applier.Report;
+                }
+            }
         }
         finally
         {
-            slots.Release();
-        }
-
-        if (applied is not null)
-        {
-            using (applied)
-            {
-                await lower;
-                await source.Completion;
-                await Blocking.OnOwnThread(() => Settle(source, applied.Applier, paths, position, overlay, token), token);
-                applied.Staged.Publish();
-                reports[position] = applied.Applier.Report;
-            }
+            open.Release();
         }
 
         paths[position] = store.TryFind(source.Layer.ChainId, variant, out string? path)
             ? path
             : throw new PullException(PullError.StoreDamaged, $"the layer directory of chain {source.Layer.ChainId} is not there after it was published");
+    }
+
+    // Null: it is there.
+    private async Task<Applied?> ApplyInTurnAsync(LayerSource source, SemaphoreSlim slots, CancellationToken token)
+    {
+        await slots.WaitAsync(token);
+        try
+        {
+            return store.TryFind(source.Layer.ChainId, variant, out _) ? null : await ApplyAsync(source, token);
+        }
+        finally
+        {
+            slots.Release();
+        }
     }
 
     // Null: another process published it while we waited for its lock.
@@ -108,20 +121,8 @@ internal sealed class OverlayExtraction(IReadOnlyList<LayerSource> sources, Laye
     internal static void Settle(
         LayerSource source, LayerApplier applier, IReadOnlyList<string?> paths, int position, ExtractOptions options, CancellationToken token)
     {
-        List<RootDirectory> lowersTopFirst = [];
-        try
-        {
-            for (int below = position - 1; below >= 0; below--)
-            {
-                lowersTopFirst.Add(RootDirectory.Open(paths[below]!, options.KernelResolution));
-            }
-
-            source.Settle(applier, lowersTopFirst, token);
-        }
-        finally
-        {
-            lowersTopFirst.ForEach(lower => lower.Dispose());
-        }
+        using LowerRoots lowersTopFirst = new(paths, position, options.KernelResolution);
+        source.Settle(applier, lowersTopFirst, token);
     }
 
     /// <summary>A layer's tree between being applied and being published.</summary>

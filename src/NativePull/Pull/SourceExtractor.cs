@@ -124,7 +124,7 @@ internal sealed class SourceExtractor(Stream stdin, Func<Task<string>> spool, IP
 
     private static FileStream Spool(Stream input, string path, SourceName source, LayerLimits limits, CancellationToken token)
     {
-        FileStream copy = SpoolFile.Create(path);
+        FileStream copy = SpoolFile.Create(path, token);
         try
         {
             using Stream plain = LayerStream.Decompress(input, source.Text, limits);
@@ -133,16 +133,29 @@ internal sealed class SourceExtractor(Stream stdin, Func<Task<string>> spool, IP
             while ((read = plain.Read(buffer)) > 0)
             {
                 token.ThrowIfCancellationRequested();
-                copy.Write(buffer.AsSpan(0, read));
+                Keep(copy, buffer.AsSpan(0, read), path, source);
             }
 
-            copy.Flush();
             return copy;
         }
         catch
         {
             copy.Dispose();
             throw;
+        }
+    }
+
+    // The file has no name any more that its own error could say.
+    private static void Keep(FileStream copy, ReadOnlySpan<byte> bytes, string path, SourceName source)
+    {
+        try
+        {
+            copy.Write(bytes);
+            copy.Flush();
+        }
+        catch (IOException failure)
+        {
+            throw new IOException($"the copy of {source.Text} in {Path.GetDirectoryName(path)}: {failure.Message}", failure.HResult);
         }
     }
 }

@@ -10,6 +10,9 @@ namespace NativePull.Pull;
 internal sealed record SourceImage(
     Digest Digest, Digest? Manifest, Descriptor Config, Platform Platform, IReadOnlyList<PlannedLayer> Layers, IReadOnlyList<Func<CancellationToken, Stream>> Open)
 {
+    // names in a sentence; a layout may have thousands
+    private const int MaximumShown = 20;
+
     /// <summary>A blob by its descriptor; what is read is compared with it.</summary>
     /// <exception cref="PullException">Malformed: it is not there; SizeMismatch.</exception>
     internal static VerifyingStream OpenBlob(string what, ImageFiles files, string name, Descriptor blob)
@@ -42,9 +45,16 @@ internal sealed record SourceImage(
     }
 
     /// <summary>The sentence for an image that was not chosen clearly: what there is.</summary>
-    internal static PullException NotChosen(PullError reason, string what, string problem, IEnumerable<string> names) => new(
-        reason,
-        $"{what}: {problem}; there is: {(string.Join(", ", names) is { Length: > 0 } list ? list : "nothing")}");
+    internal static PullException NotChosen(PullError reason, string what, string problem, IEnumerable<string> names)
+    {
+        string[] all = [.. names];
+        string shown = string.Join(", ", all.Take(MaximumShown));
+        return new PullException(
+            reason,
+            all.Length == 0 ? $"{what}: {problem}; there is: nothing"
+            : all.Length <= MaximumShown ? $"{what}: {problem}; there is: {shown}"
+            : $"{what}: {problem}; there is: {shown} and {Text(all.Length - MaximumShown)} more");
+    }
 
     private static string Text(long number) => number.ToString(CultureInfo.InvariantCulture);
 }

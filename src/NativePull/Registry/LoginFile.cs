@@ -194,7 +194,8 @@ internal static class LoginFile
             using (var stream = new FileStream(staged, new FileStreamOptions { Mode = FileMode.CreateNew, Access = FileAccess.Write, UnixCreateMode = OwnerOnly }))
             {
                 stream.Write(content);
-                stream.Flush(flushToDisk: true);
+                stream.Flush();
+                Libc.Flush(stream.SafeFileHandle, staged);
             }
 
             File.Move(staged, file, overwrite: true);

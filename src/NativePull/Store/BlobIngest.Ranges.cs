@@ -170,7 +170,7 @@ internal sealed partial class BlobIngest
         IOException? failure = null;
         try
         {
-            RandomAccess.FlushToDisk(part);
+            Libc.Flush(part, path);
             noted.Flush();
         }
         catch (ObjectDisposedException)
@@ -191,10 +191,31 @@ internal sealed partial class BlobIngest
         }
     }
 
-    // The kernel tells a failure once: should a flush on the side have heard of it, the last one would not.
+    private bool FlushHasFailed
+    {
+        get
+        {
+            lock (gate)
+            {
+                return flushFailure is not null;
+            }
+        }
+    }
+
+    // The kernel tells a failure once: should a flush on the side have heard of it, the last one would not. It is told of here alone.
     private void FlushAll()
     {
-        Flush();
+        IOException? failure = null;
+        try
+        {
+            // where a file system finds room when it writes out, and not before
+            Libc.Flush(part, path);
+        }
+        catch (IOException failed)
+        {
+            failure = failed;
+        }
+
         lock (gate)
         {
             while (isFlushing)
@@ -202,10 +223,12 @@ internal sealed partial class BlobIngest
                 Monitor.Wait(gate);
             }
 
-            if (flushFailure is not null)
-            {
-                throw IsFull(flushFailure) ? Full() : new PullException(PullError.Machine, $"{path}: {flushFailure.Message}", flushFailure);
-            }
+            (failure, flushFailure) = (flushFailure ?? failure, null);
+        }
+
+        if (failure is not null)
+        {
+            throw Lost(failure);
         }
     }
 

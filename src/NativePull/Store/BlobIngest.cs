@@ -172,6 +172,11 @@ internal sealed partial class BlobIngest : IDisposable
 
     public void Dispose()
     {
+        if (state == PartState.Growing && FlushHasFailed)
+        {
+            Restart();
+        }
+
         // the file's own length counts: a cancelled start may not have hashed any of what an earlier run kept
         bool isEmpty = state == PartState.Growing && RandomAccess.GetLength(part) == 0;
         End(PartState.Abandoned);
@@ -235,17 +240,12 @@ internal sealed partial class BlobIngest : IDisposable
         }
     }
 
-    // Where a file system finds room when it writes out, and not before.
-    private void Flush()
+    // What the kernel could not write out it takes for written, and says so once: the next run would find it in memory, and trust what no disk has.
+    private PullException Lost(IOException failure)
     {
-        try
-        {
-            RandomAccess.FlushToDisk(part);
-        }
-        catch (IOException full) when (IsFull(full))
-        {
-            throw Full();
-        }
+        Restart();
+        return new PullException(
+            IsFull(failure) ? PullError.NoSpace : PullError.Machine, $"blob {blob.Digest} did not get to the disk, and is to be fetched anew: {failure.Message}");
     }
 
     // HResult of an I/O error is errno.

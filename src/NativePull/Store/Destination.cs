@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text;
 using NativePull.Native;
 
@@ -12,8 +13,14 @@ internal static class Destination
     // mount(2) of this process's namespace; proc_pid_mountinfo(5): the fifth field is the mount point, with spaces and such in octal
     private const string Mounts = "/proc/self/mountinfo";
 
+    private const string InProgress = ".nativepull";
+    private const string Input = InProgress + "-input";
+
+    // Bytes; NAME_MAX, of which the longest name beside a destination takes its part.
+    private const int LongestName = 255;
+
     /// <summary>The path of a directory to be made or replaced. A link to a directory stands for that directory.</summary>
-    /// <exception cref="PullException">Usage: "/", the current directory or one above it; Machine: a file, a link to nothing.</exception>
+    /// <exception cref="PullException">Usage: "/", the current directory or one above it, a name for what is in progress; Machine: a file, a link to nothing, a name that is too long.</exception>
     internal static string OfDirectory(string typed)
     {
         string path = Resolve(typed);
@@ -22,6 +29,7 @@ internal static class Destination
             throw new PullException(PullError.Usage, $"{typed} is the root of this machine, which nothing can be published at");
         }
 
+        CheckName(path);
         if (Libc.TypeOf(path) is not (0 or FileType.Directory))
         {
             throw new PullException(PullError.Machine, $"{path} is there and is not a directory");
@@ -36,14 +44,29 @@ internal static class Destination
     }
 
     /// <summary>The path of a file to be written. A link to a file stands for that file.</summary>
-    /// <exception cref="PullException">Machine: a directory, a link to nothing.</exception>
+    /// <exception cref="PullException">Usage: a name for what is in progress; Machine: a directory, a link to nothing, a name that is too long.</exception>
     internal static string OfFile(string typed)
     {
-        string path = IsStream(typed) ? Path.GetFullPath(typed) : Resolve(typed);
-        return Directory.Exists(path)
-            ? throw new PullException(PullError.Machine, $"{path} is a directory, not a file")
-            : path;
+        if (IsStream(typed))
+        {
+            return Path.GetFullPath(typed);
+        }
+
+        string path = Resolve(typed);
+        if (Directory.Exists(path) || Path.EndsInDirectorySeparator(typed))
+        {
+            throw new PullException(PullError.Machine, $"{typed} is a directory, not a file");
+        }
+
+        CheckName(path);
+        return path;
     }
+
+    /// <summary>Where what will appear at a path is made: beside it, so on its file system, and whatever has that name is an earlier call's.</summary>
+    internal static string InProgressAt(string path) => Beside(path, InProgress);
+
+    /// <summary>The same of the copy of an input that can be read only once.</summary>
+    internal static string InputOf(string path) => Beside(path, Input);
 
     /// <summary>Something that takes bytes and is no file: a pipe, a terminal, a device. It is written in place.</summary>
     internal static bool IsStream(string path) => Libc.TypeOf(path) is not (0 or FileType.Regular or FileType.Directory);
@@ -93,6 +116,27 @@ internal static class Destination
             throw new PullException(PullError.Machine, point == directory
                 ? MountPoint(directory)
                 : $"{directory} cannot be replaced: something is mounted at {point}");
+        }
+    }
+
+    private static string Beside(string path, string what) => Path.Combine(Path.GetDirectoryName(path) ?? "/", $".{Path.GetFileName(path)}{what}");
+
+    // Another call would take it for what a killed one has left, and remove it.
+    private static void CheckName(string path)
+    {
+        string name = Path.GetFileName(path);
+        if (name.StartsWith('.') && (name.EndsWith(InProgress, StringComparison.Ordinal) || name.EndsWith(Input, StringComparison.Ordinal)))
+        {
+            throw new PullException(PullError.Usage, $"{path} has a name that this program gives to what it has in progress, and removes");
+        }
+
+        int length = Encoding.UTF8.GetByteCount(name);
+        int longest = LongestName - 1 - Input.Length;
+        if (length > longest)
+        {
+            throw new PullException(
+                PullError.Machine,
+                $"{path} has a name of {length.ToString(CultureInfo.InvariantCulture)} bytes, more than {longest.ToString(CultureInfo.InvariantCulture)}: what is made beside it has a longer one");
         }
     }
 

@@ -36,7 +36,7 @@ internal static class LayoutIndex
         if (options.Sync)
         {
             // the first file in a power cut's eyes too: a file system may have what was flushed and not what was made before it (btrfs does so)
-            RandomAccess.FlushToDisk(held);
+            Libc.Flush(held, layout.LockFile);
             Libc.FlushDirectory(layout.Root);
         }
 
@@ -160,7 +160,11 @@ internal static class LayoutIndex
         using (FileStream file = new(fresh, FileMode.Create, FileAccess.Write))
         {
             file.Write(System.Text.Encoding.UTF8.GetBytes(content));
-            file.Flush(flushToDisk: sync);
+            file.Flush();
+            if (sync)
+            {
+                Libc.Flush(file.SafeFileHandle, fresh);
+            }
         }
 
         Libc.Rename(fresh, path);

@@ -1,3 +1,4 @@
+using System.Text;
 using Microsoft.Win32.SafeHandles;
 using NativePull.Native;
 
@@ -52,10 +53,10 @@ internal sealed class OutputFile : Stream
             return new OutputFile(File.OpenHandle(path, FileMode.Open, FileAccess.Write, FileShare.ReadWrite), null, path, sync: false);
         }
 
-        string temporary = Path.Combine(Path.GetDirectoryName(path) ?? "/", $".{Path.GetFileName(path)}.nativepull");
-        return OwnFile.TryMake(temporary) is { } file
-            ? new OutputFile(file, temporary, path, sync)
-            : throw new PullException(PullError.Locked, $"{path} is being written by another process");
+        string temporary = Destination.InProgressAt(path);
+        SafeFileHandle file = OwnFile.TryMake(temporary) ?? throw new PullException(PullError.Locked, $"{path} is being written by another process");
+        Narrow(file, path);
+        return new OutputFile(file, temporary, path, sync);
     }
 
     /// <exception cref="IOException">The reader is gone, the disk is full: HResult is errno.</exception>
@@ -72,20 +73,24 @@ internal sealed class OutputFile : Stream
 
     public override void Write(byte[] buffer, int offset, int count) => Write(buffer.AsSpan(offset, count));
 
-    /// <summary>Flushes, and renames into place; over an older file of the name.</summary>
+    /// <summary>As <see cref="StagedDirectory.Flush"/>.</summary>
+    internal void FlushToDisk()
+    {
+        if (temporary is not null && sync)
+        {
+            Libc.Flush(file, temporary);
+        }
+    }
+
+    /// <summary>What is flushed is renamed into place; over an older file of the name.</summary>
     internal void Publish()
     {
         if (temporary is not null)
         {
-            if (sync)
-            {
-                RandomAccess.FlushToDisk(file);
-            }
-
             Libc.Rename(temporary, name);
             if (sync)
             {
-                Libc.FlushDirectory(Path.GetDirectoryName(name) ?? "/");
+                Libc.FlushDirectory(Path.GetDirectoryName(name) ?? "/", file);
             }
         }
 
@@ -104,14 +109,43 @@ internal sealed class OutputFile : Stream
     {
         if (disposing && !file.IsClosed)
         {
-            if (!published && temporary is not null)
+            using (file)
             {
-                File.Delete(temporary);
+                if (!published && temporary is not null)
+                {
+                    Remove(temporary);
+                }
             }
-
-            file.Dispose();
         }
 
         base.Dispose(disposing);
+    }
+
+    // Whom the file in its place is closed to, the new one is closed to from its first byte on. It is not given to that one's owner, who may be anybody in /tmp.
+    private static void Narrow(SafeFileHandle file, string path)
+    {
+        using SafeFileHandle? parent = Libc.TryOpenPlace(Path.GetDirectoryName(path) ?? "/");
+        byte[] name = Encoding.UTF8.GetBytes(Path.GetFileName(path) + '\0');
+        if (parent is null || Libc.TryStatusAt(parent, name, out FileStatus before) != 0 || before.Type != FileType.Regular)
+        {
+            return;
+        }
+
+        FileStatus made = Libc.Status(file, path);
+        // another group was one of others before
+        uint open = made.Gid == before.Gid ? before.Permissions : (before.Permissions & ~Permission.Group) | ((before.Permissions & Permission.Others) << 3);
+        _ = Libc.ChangeMode(file, made.Permissions & (open | Permission.OwnerFile));
+    }
+
+    private static void Remove(string temporary)
+    {
+        try
+        {
+            File.Delete(temporary);
+        }
+        catch (Exception kept) when (kept is IOException or UnauthorizedAccessException)
+        {
+            // what led here is the failure to be told; the next call tries again, and says why it cannot
+        }
     }
 }

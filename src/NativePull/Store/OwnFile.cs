@@ -20,14 +20,14 @@ internal static class OwnFile
         string parent = Path.GetDirectoryName(path) ?? "/";
         byte[] name = Encoding.UTF8.GetBytes(Path.GetFileName(path) + '\0');
         Directory.CreateDirectory(parent);
-        using SafeFileHandle directory = Libc.TryOpenDirectory(parent) ?? throw new PullException(PullError.Machine, $"{parent}: no such directory");
+        using SafeFileHandle directory = Libc.TryOpenPlace(parent) ?? throw new PullException(PullError.Machine, $"{parent}: no such directory");
         while (true)
         {
             int errno = Libc.OpenAt(directory, name, OpenFlags.ReadWrite | OpenFlags.Create | OpenFlags.Exclusive | OpenFlags.NoFollow, Mode, out SafeFileHandle? made);
             if (errno == 0)
             {
                 // between the two calls another may have taken it for something left, and removed it
-                if (Libc.TryLock(made!, path) && IsAt(path, made!))
+                if (TryTake(made!, directory, name, path))
                 {
                     return made;
                 }
@@ -42,6 +42,24 @@ internal static class OwnFile
             {
                 return null;
             }
+        }
+    }
+
+    private static bool TryTake(SafeFileHandle made, SafeFileHandle directory, byte[] name, string path)
+    {
+        try
+        {
+            return Libc.TryLock(made, path) && IsAt(path, made);
+        }
+        catch (LinuxException)
+        {
+            // a file system without locks: what was made for nothing goes
+            using (made)
+            {
+                _ = Libc.Unlink(directory, name);
+            }
+
+            throw;
         }
     }
 

@@ -153,7 +153,7 @@ internal sealed class PartRecord : IDisposable
     internal void CrossOut(Entry entry) => RandomAccess.Write(file, new byte[EntrySize], OffsetOf(entry.Index));
 
     /// <summary>fsync(2).</summary>
-    internal void Flush() => RandomAccess.FlushToDisk(file);
+    internal void Flush() => Libc.Flush(file, path);
 
     private static long OffsetOf(int entry) => HeaderSize + ((long)entry * EntrySize);
 

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Microsoft.Win32.SafeHandles;
 
 namespace NativePull.Store;
@@ -8,17 +9,24 @@ namespace NativePull.Store;
 /// </summary>
 internal static class SpoolFile
 {
-    /// <summary>Where the spool for something to be made at a path lies: beside it, on the file system that will have to hold the result too.</summary>
-    internal static string Beside(string destination) =>
-        Path.Combine(Path.GetDirectoryName(destination) ?? "/", $".{Path.GetFileName(destination)}.nativepull-input");
+    // What another process has of that name, it has for the instant in which it takes the name away.
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(10);
 
-    internal static FileStream Create(string path)
+    /// <exception cref="PullException">Locked: another process holds on to what has the name.</exception>
+    internal static FileStream Create(string path, CancellationToken token)
     {
+        long begun = Stopwatch.GetTimestamp();
         SafeFileHandle? file;
         while ((file = OwnFile.TryMake(path)) is null)
         {
-            // for as long as another process takes to take its name away
-            Thread.Yield();
+            token.ThrowIfCancellationRequested();
+            if (Stopwatch.GetElapsedTime(begun) > Patience)
+            {
+                throw new PullException(PullError.Locked, $"{path} is held by another process, where the copy of the input is to be");
+            }
+
+            Thread.Sleep(Pause);
         }
 
         File.Delete(path);

@@ -13,6 +13,7 @@ internal sealed class StagedDirectory : IDisposable
     private readonly bool sync;
     private readonly bool replace;
     private SafeFileHandle? held;
+    private bool flushed;
     private bool exchanged;
 
     private StagedDirectory(string path, string destination, bool sync, bool replace, SafeFileHandle held)
@@ -114,7 +115,7 @@ internal sealed class StagedDirectory : IDisposable
         destination = System.IO.Path.TrimEndingDirectorySeparator(destination);
         Check(destination, replace);
         Directory.CreateDirectory(ParentOf(destination));
-        string path = StagingOf(destination);
+        string path = Destination.InProgressAt(destination);
         while (true)
         {
             if (new FileInfo(path).LinkTarget is not null)
@@ -125,38 +126,46 @@ internal sealed class StagedDirectory : IDisposable
 
             // one that is there, be it empty, has somebody's owner, attributes and open handles
             bool made = Libc.TryMakeDirectory(path);
-            SafeFileHandle? handle = Libc.TryOpenDirectory(path);
-            if (handle is null)
+            SafeFileHandle? handle = null;
+            try
             {
-                continue;
-            }
+                handle = Libc.TryOpenDirectory(path);
+                if (handle is not null && !Libc.TryLock(handle, path))
+                {
+                    return null;
+                }
 
-            if (!Libc.TryLock(handle, path))
+                bool ours = handle is not null && Libc.TryIdentityOf(path) == Libc.IdentityOf(handle, path);
+                if (ours && made && !Directory.EnumerateFileSystemEntries(path).Any())
+                {
+                    StagedDirectory begun = new(path, destination, sync, replace, handle!);
+                    handle = null;
+                    return begun;
+                }
+
+                if (ours)
+                {
+                    // removed under its lock, then begun anew
+                    RemoveLeft(path);
+                }
+            }
+            catch (IOException) when (made)
             {
-                handle.Dispose();
-                return null;
+                // too few open files, say: what was made for nothing goes
+                Libc.RemoveEmptyDirectory(path);
+                throw;
             }
-
-            bool ours = Libc.TryIdentityOf(path) == Libc.IdentityOf(handle, path);
-            if (ours && made && !Directory.EnumerateFileSystemEntries(path).Any())
+            finally
             {
-                return new StagedDirectory(path, destination, sync, replace, handle);
+                handle?.Dispose();
             }
-
-            if (ours)
-            {
-                // removed under its lock, then begun anew
-                RemoveLeft(path);
-            }
-
-            handle.Dispose();
         }
     }
 
     /// <summary>Removes what a killed process left beside a destination: a tree half made, or the old one after an exchange. A live one's is let be.</summary>
     internal static void Sweep(string destination)
     {
-        string path = StagingOf(System.IO.Path.TrimEndingDirectorySeparator(destination));
+        string path = Destination.InProgressAt(System.IO.Path.TrimEndingDirectorySeparator(destination));
         if (Libc.TypeOf(path) != FileType.Directory)
         {
             return;
@@ -169,24 +178,39 @@ internal sealed class StagedDirectory : IDisposable
         }
     }
 
+    /// <summary>Flushes the tree, which is where a disk may turn out to be full or broken.</summary>
+    internal void Flush()
+    {
+        if (sync && !flushed)
+        {
+            Libc.FlushFileSystem(held!, Path);
+        }
+
+        flushed = true;
+    }
+
     /// <summary>Flushes the tree and renames it into place; where a tree is to be replaced, the two change places.</summary>
     /// <exception cref="PullException">As <see cref="Check"/>.</exception>
     internal void Publish()
     {
         Check(destination, replace);
-        if (sync)
-        {
-            Libc.FlushFileSystem(held!, Path);
-        }
-
+        Flush();
         exchanged = MoveIntoPlace();
-        if (sync)
-        {
-            Libc.FlushDirectory(ParentOf(destination));
-        }
-
-        held!.Dispose();
+        using SafeFileHandle published = held!;
         held = null;
+        try
+        {
+            if (sync)
+            {
+                Libc.FlushDirectory(ParentOf(destination), published);
+            }
+        }
+        catch (LinuxException failure)
+        {
+            // the old tree is kept for the next call to remove: a power cut may bring back its name
+            exchanged = false;
+            throw new PullException(PullError.Machine, $"{destination} is the new tree, but may be the old one after a power cut: {failure.Message}");
+        }
     }
 
     /// <summary>Removes what the published tree has replaced, and which has the staging name now: it is what a killed process would have left.</summary>
@@ -226,11 +250,18 @@ internal sealed class StagedDirectory : IDisposable
 
     public void Dispose()
     {
-        if (held is not null)
+        using SafeFileHandle? unpublished = held;
+        held = null;
+        if (unpublished is not null)
         {
-            DirectoryTree.Remove(Path);
-            held.Dispose();
-            held = null;
+            try
+            {
+                DirectoryTree.Remove(Path);
+            }
+            catch (LinuxException)
+            {
+                // what led here is the failure to be told; the next call tries again, and says why it cannot
+            }
         }
     }
 
@@ -246,13 +277,22 @@ internal sealed class StagedDirectory : IDisposable
         }
     }
 
+    private bool IsAbsentOrEmpty() => Libc.TypeOf(destination) == 0 || !Directory.EnumerateFileSystemEntries(destination).Any();
+
     // True: what was there now has the staging name. There is no moment without a directory at the destination.
     private bool MoveIntoPlace()
     {
-        if (!replace || Libc.TypeOf(destination) == 0 || !Directory.EnumerateFileSystemEntries(destination).Any())
+        if (!replace || IsAbsentOrEmpty())
         {
-            Libc.Rename(Path, destination);
-            return false;
+            try
+            {
+                Libc.Rename(Path, destination);
+                return false;
+            }
+            catch (LinuxException refused) when (refused.Errno == Errno.NotEmpty && IsAbsentOrEmpty())
+            {
+                // an empty subvolume of btrfs, which can be exchanged like any other directory
+            }
         }
 
         return Libc.Exchange(Path, destination) switch
@@ -265,9 +305,6 @@ internal sealed class StagedDirectory : IDisposable
             int errno => throw new LinuxException("renameat2", $"{Path} and {destination}", errno),
         };
     }
-
-    private static string StagingOf(string destination) =>
-        System.IO.Path.Combine(ParentOf(destination), $".{System.IO.Path.GetFileName(destination)}.nativepull");
 
     private static string ParentOf(string path) => System.IO.Path.GetDirectoryName(System.IO.Path.TrimEndingDirectorySeparator(path)) ?? "/";
 }

@@ -167,7 +167,7 @@ internal sealed class TemporaryStore : IDisposable
             if (sync)
             {
                 // else a power cut may leave what is flushed later without it
-                RandomAccess.FlushToDisk(file);
+                Libc.Flush(file, mark);
                 Libc.FlushDirectory(layout.Root);
             }
         }

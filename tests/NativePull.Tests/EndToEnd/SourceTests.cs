@@ -93,6 +93,19 @@ public sealed class SourceTests(SourceFiles files) : IClassFixture<SourceFiles>
     }
 
     [Fact]
+    public async Task What_comes_from_stdin_and_has_no_room_is_named_with_its_place()
+    {
+        Assert.SkipUnless(Environment.IsPrivilegedProcess, "mounting needs root");
+        using TemporaryDirectory work = new();
+
+        BinaryResult result = await Binary.ProgramAsync(
+            "unshare", "--mount", "bash", "-c", "mkdir $1/d; mount -t tmpfs -o size=1m none $1/d; head -c 3000000 /dev/zero 2>/dev/null | $0 extract oci-archive:- --rootfs $1/d/r; code=$?; ls -A $1/d; exit $code", Binary.File, work.Path);
+
+        Assert.Equal($"nativepull: the copy of oci-archive:- in {work["d"]}: No space left on device\n", result.Expect(8).Error);
+        Assert.Equal("", result.Out);
+    }
+
+    [Fact]
     public async Task A_layout_that_umoci_made_is_read_in_place()
     {
         using TemporaryDirectory work = new();
@@ -142,6 +155,22 @@ public sealed class SourceTests(SourceFiles files) : IClassFixture<SourceFiles>
         Assert.Contains("there is: a/b:1, app:latest, a/b:2", absent.Expect(3).Error, StringComparison.Ordinal);
     }
 
+    /// <summary>As Go writes lists that are empty, in an archive's manifest.json and in its config.</summary>
+    [Theory]
+    [InlineData("[]", ",\"diff_ids\":[]")]
+    [InlineData("null", ",\"diff_ids\":null")]
+    [InlineData("null", "")]
+    public async Task What_docker_saved_of_an_image_without_layers_is_an_empty_root(string layers, string diffIds)
+    {
+        using TemporaryDirectory work = new();
+        await File.WriteAllTextAsync(work["c.json"], $$$"""{"architecture":"amd64","os":"linux","rootfs":{"type":"layers"{{{diffIds}}}}}""", Token);
+        await File.WriteAllTextAsync(work["manifest.json"], $$"""[{"Config":"c.json","RepoTags":null,"Layers":{{layers}}}]""", Token);
+
+        (await RunAsync(work, "tar -cf d.tar c.json manifest.json && $1 extract docker-archive:d.tar --platform linux/amd64 --rootfs r")).Expect(0);
+
+        Assert.Empty(Directory.GetFileSystemEntries(work["r"]));
+    }
+
     /// <summary>What is done to the files before, what is asked, the exit code, what the sentence says.</summary>
     public static TheoryData<string, string, int, string> Bad => new()
     {
@@ -156,6 +185,7 @@ public sealed class SourceTests(SourceFiles files) : IClassFixture<SourceFiles>
         { "mkdir d; tar -xf docker.tar -C d; cp -r --sparse=always d e; tar -cSf sparse.tar -C e .", "docker-archive:sparse.tar", 7, "as a sparse file" },
         { "true", "oci:lay:v2", 3, "has no image \"v2\"; there is: v1" },
         { "true", "oci:lay:@7", 3, "only 1 images" },
+        { "python3 -c \"import json; d = json.load(open('lay/index.json')); m = d['manifests'][0]; d['manifests'] = [dict(m, annotations={'org.opencontainers.image.ref.name': 't%d' % i}) for i in range(1000)]; json.dump(d, open('lay/index.json', 'w'))\"", "oci:lay", 2, "t18, t19 and 980 more\n" },
         { "true", "oci:lay:@x", 2, "not @ and a number" },
         { "true", "oci:", 2, "names no file" },
         { "true", "oci:-", 2, "oci-archive:-" },

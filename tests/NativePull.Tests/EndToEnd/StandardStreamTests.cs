@@ -50,6 +50,16 @@ public sealed class StandardStreamTests
         Assert.Equal(await File.ReadAllBytesAsync(work["expected"], Token), await File.ReadAllBytesAsync(work["got"], Token));
     }
 
+    [Fact]
+    public async Task An_archive_for_a_stdout_that_is_closed_is_exit_8_and_not_lost_in_silence()
+    {
+        using TemporaryDirectory work = await LayoutAsync();
+
+        BinaryResult result = await Binary.ProgramAsync("sh", "-c", "exec $0 extract oci:$1 -q --tar - >&-", Binary.File, work["s"]);
+
+        Assert.Contains("write stdout", result.Expect(8).Error, StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData("blocking")]
     [InlineData("non-blocking")]

@@ -35,6 +35,18 @@ public sealed class StoreTests
         result.Expect(0);
     }
 
+    [Fact]
+    public async Task A_relative_directory_of_XDG_is_none()
+    {
+        Assert.SkipUnless(Environment.IsPrivilegedProcess, "becoming another user needs root");
+        using TemporaryDirectory scratch = new();
+        string script = $"chmod 777 '{scratch.Path}'; cd '{scratch.Path}'; exec env -i XDG_DATA_HOME=rel HOME='{scratch.Path}/home' setpriv --reuid 65534 --regid 65534 --clear-groups $0 pull 127.0.0.1:1/a --policy never";
+
+        BinaryResult result = await Binary.ProgramAsync("bash", "-c", script, Binary.File);
+
+        Assert.Contains("there is no store at " + scratch["home/.local/share/nativepull"], result.Expect(3).Error, StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData("UPDATE layers SET digest = x'00'")]
     [InlineData("UPDATE layers SET diff_id = x'00'")]

@@ -108,7 +108,7 @@ public sealed class OciJsonTests
         { "index", """{"manifests":[],"layers":[]}""", "layers or a config as well" },
         { "index", """{"manifests":[],"config":{}}""", "layers or a config as well" },
         { "config", "{}", "rootfs.diff_ids is missing" },
-        { "config", """{"rootfs":{}}""", "rootfs.diff_ids is missing" },
+        { "config", """{"rootfs":null}""", "rootfs.diff_ids is missing" },
         { "config", """{"rootfs":{"diff_ids":["{A}","x"]}}""", "rootfs.diff_ids[1]" },
         { "config", """{"rootfs":{"diff_ids":[null]}}""", "rootfs.diff_ids[0]" },
         { "config", """{"rootfs":[]}""", "malformed JSON: unexpected list at rootfs (byte 10)" },
