@@ -91,8 +91,9 @@ internal sealed record LayerLimits
     internal long MaximumSteps { get; init; } = 4_000_000;
 
     /// <summary>
-    /// Names looked up in one layer below, for directories that no entry describes and hard links to what is not in their layer: each may be asked of every
-    /// layer that has its directory, so that a million of them over a thousand layers would be a thousand million. A microsecond or two each.
+    /// Names looked up in one layer below, for directories that no entry describes, hard links to what is not in their layer and roots that hide all names
+    /// below: each may be asked of every layer that has its directory, so that a million of them over a thousand layers would be a thousand million. A few
+    /// microseconds each.
     /// </summary>
     internal long MaximumLookups { get; init; } = 50_000_000;
 

@@ -76,6 +76,7 @@ internal sealed class LowerLayers(IReadOnlyList<RootDirectory> topFirst, Whiteou
             {
                 foreach ((byte[] name, _) in names)
                 {
+                    takeLookups(1);
                     if (!isNew(name))
                     {
                         continue;

@@ -46,14 +46,15 @@ internal static unsafe partial class Libc
     /// <summary>Bytes that this process may still write to the file system (fstatfs(2)); null where it does not say.</summary>
     internal static long? FreeBytes(SafeFileHandle file)
     {
-        // struct statfs is the same on every 64-bit Linux: f_type, f_bsize, f_blocks, f_bfree, f_bavail, … in 120 bytes
+        // struct statfs is the same on every 64-bit Linux, 120 bytes: f_type, f_bsize, f_blocks, f_bfree, f_bavail, f_files, f_ffree, f_fsid, f_namelen, f_frsize, …
         ulong* status = stackalloc ulong[32];
         if (fstatfs(file, status) != 0)
         {
             return null;
         }
 
-        ulong blockSize = status[1];
+        // what blocks are counted in, where that is not what is best read at once (fs/fuse/inode.c, convert_fuse_statfs)
+        ulong blockSize = status[9] != 0 ? status[9] : status[1];
         ulong blocks = status[2];
         ulong free = EffectiveUser == 0 ? status[3] : status[4];
         // a file system without blocks (some FUSE ones) counts nothing
