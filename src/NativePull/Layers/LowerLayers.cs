@@ -265,7 +265,10 @@ internal sealed class LowerLayers(IReadOnlyList<RootDirectory> topFirst, Whiteou
         // a directory that its own user may not enter lends the way, level by level
         foreach (Range range in directory.AsSpan().Split((byte)'/'))
         {
-            int errno = LowerHandle.Open(at.Handle, [.. directory[range], 0], OpenFlags.Directory, out LowerHandle? below);
+            byte[] name = [.. directory[range], 0];
+            LowerHandle? below = null;
+            int errno = at.TryStatusAt(name, out _);
+            errno = errno == 0 ? LowerHandle.Open(at.Handle, name, OpenFlags.Directory, out below) : errno;
             at.Dispose();
             Failure.ThrowIf(errno, "open", directory);
             at = below!;
