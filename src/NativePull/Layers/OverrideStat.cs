@@ -6,8 +6,8 @@ namespace NativePull.Layers;
 /// The attribute by which owner and mode travel where they cannot be set: <c>uid:gid:0mode</c>. Files and directories carry the whole st_mode, as
 /// libkrun writes it, which reads three fields, of 32 bytes at most, and a type only where there is one (src/devices/src/virtio/fs/macos/passthrough.rs;
 /// its device for Linux hosts reads none, but there are versions of it that read the same); fuse-overlayfs and containers/storage take the permission
-/// bits of it. What stands in for a device or fifo carries containers/storage's longer form, <c>uid:gid:mode:char-major-minor</c>, without type bits: older fuse-overlayfs adds them to those of the
-/// empty file it sees, which would make a link of a device.
+/// bits of it. What stands in for a device or fifo carries containers/storage's longer form, <c>uid:gid:mode:char-major-minor</c>, without type bits:
+/// older fuse-overlayfs adds them to those of the empty file it sees, which would make a link of a device.
 /// </summary>
 internal static class OverrideStat
 {
