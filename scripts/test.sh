@@ -70,6 +70,7 @@ say "building the tests"
 run_quietly dotnet build NativePull.sln -c Release --nologo -v q
 
 scratch=$(scratch_dir 2048)
+chmod 711 "$scratch" # some tests become another user, who has to get in
 export TMPDIR=$scratch NATIVEPULL_BINARY=$PWD/artifacts/linux-x64/nativepull NATIVEPULL_SCRIPTS=$PWD/scripts
 [ -z "$image" ] || export NATIVEPULL_TEST_IMAGE=$image
 [ -z "$containerd" ] || export NATIVEPULL_CONTAINERD=$containerd

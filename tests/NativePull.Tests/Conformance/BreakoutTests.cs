@@ -360,8 +360,6 @@ public sealed class BreakoutTests
         Assert.SkipUnless(Environment.IsPrivilegedProcess, "becoming a user without rights needs root");
         await using FakeRegistry registry = new FakeRegistry().Start();
         using TemporaryDirectory work = new();
-        // the way there too
-        File.SetUnixFileMode(Path.GetTempPath(), File.GetUnixFileMode(Path.GetTempPath()) | UnixFileMode.OtherExecute);
         File.SetUnixFileMode(work.Path, (UnixFileMode)0x1FF);
         File.Copy(Binary.File, work["nativepull"]);
         ConcurrentBag<string> failures = [];
