@@ -48,7 +48,8 @@ internal static class OciJson
         CheckSchema(document.SchemaVersion, what);
         CheckKind(document.Manifests, what, "manifests");
         DescriptorDocument config = document.Config ?? throw Missing(what, "config");
-        DescriptorDocument?[] layers = document.Layers ?? throw Missing(what, "layers");
+        // null, where Go wrote an image without any; that none is missing, the config says
+        DescriptorDocument?[] layers = document.Layers ?? [];
         ImageManifest manifest = new(
             mediaType,
             ToDescriptor(config, what, "config"),
