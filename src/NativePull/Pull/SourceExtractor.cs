@@ -129,8 +129,9 @@ internal sealed class SourceExtractor(Stream stdin, Func<Task<string>> spool, IP
         {
             using Stream plain = LayerStream.Decompress(input, source.Text, limits);
             byte[] buffer = new byte[256 * 1024];
-            int read;
-            while ((read = plain.Read(buffer)) > 0)
+            int read = plain.ReadAtLeast(buffer, TarHeader.BlockSize, throwOnEndOfStream: false);
+            CheckBegin(buffer.AsSpan(0, read));
+            for (; read > 0; read = plain.Read(buffer))
             {
                 token.ThrowIfCancellationRequested();
                 Keep(copy, buffer.AsSpan(0, read), path, source);
@@ -142,6 +143,15 @@ internal sealed class SourceExtractor(Stream stdin, Func<Task<string>> spool, IP
         {
             copy.Dispose();
             throw;
+        }
+    }
+
+    // What is no archive need not be copied to its end to be found out; it may have none.
+    private static void CheckBegin(ReadOnlySpan<byte> begin)
+    {
+        if (begin.Length >= TarHeader.BlockSize && new TarHeader(begin[..TarHeader.BlockSize]) is { IsZero: false } header)
+        {
+            header.Verify("at the beginning");
         }
     }
 

@@ -76,6 +76,21 @@ public sealed class StandardStreamTests
         Assert.Equal(["expected", "got", "image.tar", "s"], work.Names);
     }
 
+    [Theory]
+    [InlineData("cat")]
+    [InlineData("gzip -1")]
+    public async Task What_is_no_archive_is_not_read_to_its_end(string packer)
+    {
+        using TemporaryDirectory work = new();
+        string script = $"cd $1; head -c 300M /dev/zero | tr '\\0' y | {packer} | $2 extract oci-archive:- --rootfs r; echo ${{PIPESTATUS[*]}}; ls -A";
+
+        BinaryResult result = await Binary.ProgramAsync("bash", "-c", script, "bash", work.Path, Binary.File);
+
+        // whoever writes is told that nobody reads on, by SIGPIPE or EPIPE
+        Assert.Matches("^(141|1) (141|1) (141|1) 6\n$", result.Expect(0).Out);
+        Assert.Contains("checksum of the header at the beginning", result.Error, StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task A_reader_that_reads_no_further_keeps_no_signal_from_taking_the_staging_away()
     {
