@@ -45,8 +45,8 @@ internal sealed class FlatExtraction(
     /// <summary>Which directory it is, before and after it is published; null where nothing had to be made.</summary>
     internal string? Identity => staged?.Identity;
 
-    /// <inheritdoc cref="StagedDirectory.Flush"/>
-    internal void Flush() => staged?.Flush();
+    /// <inheritdoc cref="StagedDirectory.Prepare"/>
+    internal void Prepare() => staged?.Prepare();
 
     internal void Publish() => staged?.Publish();
 

@@ -52,8 +52,8 @@ internal sealed class LayersExtraction(
         }
     }
 
-    /// <inheritdoc cref="StagedDirectory.Flush"/>
-    internal void Flush() => staged?.Flush();
+    /// <inheritdoc cref="StagedDirectory.Prepare"/>
+    internal void Prepare() => staged?.Prepare();
 
     internal void Publish() => staged?.Publish();
 

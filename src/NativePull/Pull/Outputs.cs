@@ -97,10 +97,10 @@ internal sealed class Outputs(OutputOptions options, Digest image, IReadOnlyList
     /// <summary>Makes visible what was made; then what it replaced is removed, which may take long and may fail.</summary>
     internal void Publish()
     {
-        // a disk that turns out to be full only now is none for any of them
-        flat?.Flush();
-        layers?.Flush();
-        tar?.FlushToDisk();
+        // what turns out only now to be impossible for one of them is done for none
+        flat?.Prepare();
+        layers?.Prepare();
+        tar?.Prepare();
         try
         {
             // said before it is done: after a crash between the two the directory is still recognised, or is not there at all

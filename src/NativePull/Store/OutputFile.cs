@@ -73,9 +73,14 @@ internal sealed class OutputFile : Stream
 
     public override void Write(byte[] buffer, int offset, int count) => Write(buffer.AsSpan(offset, count));
 
-    /// <summary>As <see cref="StagedDirectory.Flush"/>.</summary>
-    internal void FlushToDisk()
+    /// <summary>As <see cref="StagedDirectory.Prepare"/>.</summary>
+    internal void Prepare()
     {
+        if (temporary is not null && Libc.TypeOf(name) == FileType.Directory)
+        {
+            throw new PullException(PullError.Machine, $"{name} is a directory, not a file");
+        }
+
         if (temporary is not null && sync)
         {
             Libc.Flush(file, temporary);

@@ -1,3 +1,4 @@
+using System.Text;
 using Microsoft.Win32.SafeHandles;
 using NativePull.Native;
 
@@ -129,7 +130,7 @@ internal sealed class StagedDirectory : IDisposable
             SafeFileHandle? handle = null;
             try
             {
-                handle = Libc.TryOpenDirectory(path);
+                handle = TryOpen(path);
                 if (handle is not null && !Libc.TryLock(handle, path))
                 {
                     return null;
@@ -138,6 +139,11 @@ internal sealed class StagedDirectory : IDisposable
                 bool ours = handle is not null && Libc.TryIdentityOf(path) == Libc.IdentityOf(handle, path);
                 if (ours && made && !Directory.EnumerateFileSystemEntries(path).Any())
                 {
+                    if (replace && !IsAbsentOrEmpty(destination))
+                    {
+                        CheckExchange(path, destination);
+                    }
+
                     StagedDirectory begun = new(path, destination, sync, replace, handle!);
                     handle = null;
                     return begun;
@@ -149,9 +155,9 @@ internal sealed class StagedDirectory : IDisposable
                     RemoveLeft(path);
                 }
             }
-            catch (IOException) when (made)
+            catch when (made)
             {
-                // too few open files, say: what was made for nothing goes
+                // too few open files, nothing to exchange with: what was made for nothing goes
                 Libc.RemoveEmptyDirectory(path);
                 throw;
             }
@@ -171,16 +177,18 @@ internal sealed class StagedDirectory : IDisposable
             return;
         }
 
-        using SafeFileHandle? left = Libc.TryOpenDirectory(path);
+        using SafeFileHandle? left = TryOpen(path);
         if (left is not null && Libc.TryLock(left, path) && Libc.TryIdentityOf(path) == Libc.IdentityOf(left, path))
         {
             RemoveLeft(path);
         }
     }
 
-    /// <summary>Flushes the tree, which is where a disk may turn out to be full or broken.</summary>
-    internal void Flush()
+    /// <summary>What can fail before the rename: the destination may have changed since the tree was begun, and the disk turn out to be full or broken.</summary>
+    /// <exception cref="PullException">As <see cref="Check"/>.</exception>
+    internal void Prepare()
     {
+        Check(destination, replace);
         if (sync && !flushed)
         {
             Libc.FlushFileSystem(held!, Path);
@@ -193,8 +201,7 @@ internal sealed class StagedDirectory : IDisposable
     /// <exception cref="PullException">As <see cref="Check"/>.</exception>
     internal void Publish()
     {
-        Check(destination, replace);
-        Flush();
+        Prepare();
         exchanged = MoveIntoPlace();
         using SafeFileHandle published = held!;
         held = null;
@@ -265,6 +272,30 @@ internal sealed class StagedDirectory : IDisposable
         }
     }
 
+    // What has the staging name; null: nothing has. Where its mode keeps its own owner out, as that of an image's root may, the owner's bits are lent
+    // to it until it is open: it may be another process's, who is about to publish it.
+    private static SafeFileHandle? TryOpen(string path)
+    {
+        try
+        {
+            return Libc.TryOpenDirectory(path);
+        }
+        catch (LinuxException closed) when (closed.Errno == Errno.AccessDenied)
+        {
+            using SafeFileHandle? parent = Libc.TryOpenPlace(ParentOf(path));
+            byte[] name = Encoding.UTF8.GetBytes(System.IO.Path.GetFileName(path) + '\0');
+            if (parent is null || Libc.TryStatusAt(parent, name, out FileStatus status) != 0 || !status.IsDirectory
+                || Libc.ChangeModeAt(parent, name, status.Permissions | Permission.Owner) != 0)
+            {
+                throw;
+            }
+
+            int errno = Libc.OpenAt(parent, name, OpenFlags.ReadOnly | OpenFlags.Directory | OpenFlags.NoFollow, 0, out SafeFileHandle? opened);
+            _ = opened is null ? Libc.ChangeModeAt(parent, name, status.Permissions) : Libc.ChangeMode(opened, status.Permissions);
+            return errno is 0 or Errno.NoEntry ? opened : throw new LinuxException("open", path, errno);
+        }
+    }
+
     private static void RemoveLeft(string path)
     {
         try
@@ -277,33 +308,62 @@ internal sealed class StagedDirectory : IDisposable
         }
     }
 
-    private bool IsAbsentOrEmpty() => Libc.TypeOf(destination) == 0 || !Directory.EnumerateFileSystemEntries(destination).Any();
+    private static bool IsAbsentOrEmpty(string destination)
+    {
+        try
+        {
+            return Libc.TypeOf(destination) == 0 || !Directory.EnumerateFileSystemEntries(destination).Any();
+        }
+        catch (UnauthorizedAccessException)
+        {
+            // what may not be looked into can be exchanged all the same
+            return false;
+        }
+    }
+
+    // Found out with two directories made for it, before anything is fetched for a tree that could not be published.
+    private static void CheckExchange(string staged, string destination)
+    {
+        string[] probes = [System.IO.Path.Combine(staged, "one"), System.IO.Path.Combine(staged, "other")];
+        try
+        {
+            if (probes.All(Libc.TryMakeDirectory) && IsNoExchange(Libc.Exchange(probes[0], probes[1])))
+            {
+                throw CannotExchange(destination);
+            }
+        }
+        finally
+        {
+            Array.ForEach(probes, Libc.RemoveEmptyDirectory);
+        }
+    }
+
+    private static bool IsNoExchange(int errno) => errno is Errno.Invalid or Errno.NoSystemCall or Errno.NotSupported or Errno.CrossDevice;
+
+    // two renames would do it on any file system, but a crash between them would leave nothing at the destination
+    private static PullException CannotExchange(string destination) => new(
+        PullError.Machine,
+        $"{destination} cannot be replaced: its file system cannot exchange two directories (renameat2, RENAME_EXCHANGE); name a new directory, or remove it first");
 
     // True: what was there now has the staging name. There is no moment without a directory at the destination.
     private bool MoveIntoPlace()
     {
-        if (!replace || IsAbsentOrEmpty())
+        if (!replace || IsAbsentOrEmpty(destination))
         {
             try
             {
                 Libc.Rename(Path, destination);
                 return false;
             }
-            catch (LinuxException refused) when (refused.Errno == Errno.NotEmpty && IsAbsentOrEmpty())
+            catch (LinuxException refused) when (refused.Errno == Errno.NotEmpty && IsAbsentOrEmpty(destination))
             {
                 // an empty subvolume of btrfs, which can be exchanged like any other directory
             }
         }
 
-        return Libc.Exchange(Path, destination) switch
-        {
-            0 => true,
-            // two renames would do it on any file system, but a crash between them would leave nothing at the destination
-            Errno.Invalid or Errno.NoSystemCall or Errno.NotSupported or Errno.CrossDevice => throw new PullException(
-                PullError.Machine,
-                $"{destination} cannot be replaced: its file system cannot exchange two directories (renameat2, RENAME_EXCHANGE); name a new directory, or remove it first"),
-            int errno => throw new LinuxException("renameat2", $"{Path} and {destination}", errno),
-        };
+        int errno = Libc.Exchange(Path, destination);
+        return errno == 0 ? true
+            : throw (IsNoExchange(errno) ? CannotExchange(destination) : new LinuxException("renameat2", $"{Path} and {destination}", errno));
     }
 
     private static string ParentOf(string path) => System.IO.Path.GetDirectoryName(System.IO.Path.TrimEndingDirectorySeparator(path)) ?? "/";

@@ -85,6 +85,69 @@ public sealed class ReplaceTests
         Assert.Matches("^nativepull: /.*/d/[.]r[.]nativepull cannot be removed.*: unlink x: Permission denied", errors[1]);
     }
 
+    [Fact]
+    public async Task A_tree_whose_root_keeps_its_owner_out_is_replaced_and_removed_wherever_it_was_left()
+    {
+        Assert.SkipUnless(Environment.IsPrivilegedProcess, "becoming somebody else needs root");
+        using TemporaryDirectory work = new();
+        LayoutDirectory.Write(work["closed"], "1", [new TarBuilder().Directory("./", mode: 0).File("old").End().ToArray()]);
+        LayoutDirectory.Write(work["open"], "1", [new TarBuilder().Directory("./", mode: 0x1ED).File("new").End().ToArray()]);
+        string script = """
+            set -e; cd "$1"; chmod 755 .; cp "$2" np; mkdir d; chown 65534 d; cd d
+            as() { setpriv --reuid 65534 --regid 65534 --clear-groups "$@"; }
+            run() { as ../np extract oci:../$1 -q --platform linux/amd64 --rootfs r --replace >/dev/null; }
+            run closed; stat -c %a r; run open; stat -c %a r; ls -A . r
+            as mkdir -p .r.nativepull/left; as chmod 0 .r.nativepull; run closed; stat -c %a r; ls -A
+            """;
+
+        BinaryResult result = await Binary.ProgramAsync("bash", "-c", script, "bash", work.Path, Binary.File);
+
+        Assert.Equal("0\n755\n.:\nr\n\nr:\nnew\n0\nr\n", result.Expect(0).Out);
+    }
+
+    [Fact]
+    public async Task Where_directories_cannot_be_exchanged_no_output_is_replaced()
+    {
+        Assert.SkipUnless(Environment.IsPrivilegedProcess, "mounting needs root");
+        Assert.SkipUnless(File.Exists("/dev/fuse") && File.Exists("/usr/sbin/mount.exfat-fuse"), "exFAT by FUSE is not available");
+        using TemporaryDirectory work = new();
+        LayoutDirectory.Write(work["image"], "1", [new TarBuilder().File("new").End().ToArray()]);
+        string script = """
+            cd "$1"; mkdir -p m r; touch r/old; truncate -s 16M i; mkfs.exfat i >/dev/null; l=$(losetup -f --show i); trap 'umount m; losetup -d $l' EXIT
+            mount.exfat-fuse $l m >/dev/null; mkdir m/l; touch m/l/old
+            "$2" extract oci:image -q --platform linux/amd64 --rootfs r --layers m/l --tar x --replace; code=$?
+            ls -A r m m/l; ls x; exit $code
+            """;
+
+        BinaryResult result = await Binary.ProgramAsync("unshare", "--mount", "bash", "-c", script, "bash", work.Path, Binary.File);
+
+        Assert.Equal("m:\nl\n\nm/l:\nold\n\nr:\nold\n", result.Expect(8).Out);
+        Assert.Contains("/m/l cannot be replaced: its file system cannot exchange two directories", result.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_place_that_is_taken_meanwhile_keeps_every_output_from_appearing()
+    {
+        await using FakeRegistry registry = new FakeRegistry().Start();
+        FakeImage image = new FakeImage(registry, "a/b").Layer(("f", [1])).Publish();
+        using TemporaryDirectory work = new();
+        registry.Faults.On("/blobs/" + image.Layers[0].Digest, new Fault
+        {
+            BeforeAnswer = () =>
+            {
+                Assert.True(SpinWait.SpinUntil(() => Directory.Exists(work[".l.nativepull"]), TimeSpan.FromMinutes(1)));
+                Directory.CreateDirectory(work["l/theirs"]);
+            },
+        });
+
+        BinaryResult result = await Binary.RunAsync("pull", image.Reference(), "--store", work["s"], "--rootfs", work["r"], "--layers", work["l"], "--tar", work["x"]);
+
+        Assert.Contains("/l is not empty", result.Expect(8).Error, StringComparison.Ordinal);
+        Assert.True(registry.Faults.AreMet);
+        Assert.Equal(["l", "s"], work.Names);
+        Assert.Equal(work["l/theirs"], Assert.Single(Directory.GetFileSystemEntries(work["l"])));
+    }
+
     private static Task<BinaryResult> ExtractAsync(TemporaryDirectory work, string image, params string[] before) => Binary.ProgramAsync(
         "env", [.. before, Binary.File, "extract", $"oci:{work[image]}", "-q", "--platform", "linux/amd64", "--rootfs", work["r"], "--layers", work["l"], "--tar", work["x"], "--replace"]);
 
