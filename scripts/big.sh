@@ -12,7 +12,7 @@ LIMIT=65536 # KiB
 
 [ -n "${NATIVEPULL_BINARY:-}" ] || scripts/build.sh
 NP=${NATIVEPULL_BINARY:-$PWD/artifacts/linux-x64/nativepull}
-need_packages "to make big layers, and to measure" docker-registry skopeo time tar zstd
+need_packages "to make big layers, and to measure" docker-registry skopeo mount time tar zstd
 room=4000
 case " $* " in *' dense '*) room=14000 ;; esac
 work=$(scratch_dir "$room")

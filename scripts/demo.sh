@@ -49,7 +49,7 @@ if [ "$(id -u)" = 0 ]; then
 elif [ ! -f "$image/index.json" ]; then
   die "making the image needs root; or name one: scripts/demo.sh REF DIR"
 fi
-need_packages "to watch and compare" util-linux libcap2-bin diffutils procps
+need_packages "to watch and compare" util-linux mount libcap2-bin diffutils procps
 
 work=$(scratch_dir 2048)
 unset NATIVEPULL_STORE

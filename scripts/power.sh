@@ -16,7 +16,7 @@ cd "$(dirname "$0")/.."
 export POWER_CUTS=${1:-20}
 [ $# -lt 2 ] || { shift; export POWER_FILE_SYSTEMS=$*; }
 scripts/vm.sh
-need_packages "to make file systems" e2fsprogs xfsprogs btrfs-progs
+need_packages "to make file systems and mount them" mount e2fsprogs xfsprogs btrfs-progs
 tests=tests/NativePull.Tests/bin/Release/net10.0/NativePull.Tests
 export NATIVEPULL_BINARY=${NATIVEPULL_BINARY:-$PWD/artifacts/linux-x64/nativepull}
 [ -x "$NATIVEPULL_BINARY" ] || scripts/build.sh
