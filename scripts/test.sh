@@ -47,7 +47,7 @@ set -e
 
 scripts/build.sh
 need_packages "other programs that must agree with NativePull" skopeo umoci docker-registry libarchive-tools python3 attr libcap2-bin \
-  mmdebstrap openssl nginx-light busybox-static apache2-utils sqlite3 xz-utils time bsdutils strace util-linux mount tar zstd procps \
+  mmdebstrap openssl nginx-light busybox-static apache2-utils sqlite3 xz-utils time bsdutils strace util-linux mount iproute2 tar zstd procps \
   fuse-overlayfs exfat-fuse exfatprogs e2fsprogs shellcheck
 want_packages "another reader of override_stat" containers-storage
 want_packages "file systems to extract to" xfsprogs btrfs-progs
