@@ -39,6 +39,7 @@ internal sealed class LayerDirectories : IDisposable
         depthLimit = options.Limits.Tar.MaximumDepth;
         table = new DirectoryTable(pool);
         written = new NameMarks(pool);
+        LeftOut = new NameMarks(pool);
         Root = table.At(NameTable.Root);
         Root.Holds = true;
         Root.IsImplied = true;
@@ -73,6 +74,9 @@ internal sealed class LayerDirectories : IDisposable
 
     /// <summary>Names of this layer that are hard links to a lower layer's symbolic link (flat): not followed, for the layer alone does not know what they are.</summary>
     internal HashSet<NameKey> LowerSymlinks { get; } = new(new NameKeyComparer());
+
+    /// <summary>Names of this layer that are not there because what they are was left out; what links to them is left out, too.</summary>
+    internal NameMarks LeftOut { get; }
 
     /// <summary>An entry's parent, made with what is missing above it.</summary>
     internal TouchedDirectory Get(ReadOnlySpan<byte> path)

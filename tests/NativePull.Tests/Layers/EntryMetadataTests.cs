@@ -154,6 +154,27 @@ public sealed class EntryMetadataTests
     }
 
     [Theory]
+    [InlineData(LayerFormat.Flat, DevicePolicy.Skip, 3)]
+    [InlineData(LayerFormat.Overlay, DevicePolicy.Skip, 3)]
+    [InlineData(LayerFormat.Overlay, DevicePolicy.Make, 0)] // the kernel's whiteout, which no layer can hold
+    internal void Other_names_of_a_device_that_is_left_out_are_left_out_and_counted_too(LayerFormat format, DevicePolicy devices, int minor)
+    {
+        SkipUnlessRoot();
+        using Tree tree = new(
+            new ExtractOptions { Privileges = Root, Format = format, Devices = devices },
+            Special(TarEntryType.CharacterDevice, "d/null", 0, 0, 0x1B6, minor == 0 ? 0 : 1, minor),
+            HardLink("d/hard", "d/null"),
+            File("other", 0x1A4, 0, 0),
+            HardLink("other", "d/hard"),
+            File("d/null", 0x1A4, 0, 0),
+            HardLink("d/again", "d/null"));
+
+        Assert.Equal(3, tree.Report.DevicesSkipped);
+        Assert.Equal(tree.Status("d/null").Inode, tree.Status("d/again").Inode);
+        Assert.All(["d/hard", "other"], name => Assert.True(tree.IsAbsent(name)));
+    }
+
+    [Theory]
     [InlineData(WhiteoutStyle.Overlay)]
     [InlineData(WhiteoutStyle.OverlayUser)]
     internal void A_whiteout_without_a_device_is_one_to_us_and_goes_when_its_directory_becomes_opaque(WhiteoutStyle style)
@@ -298,6 +319,12 @@ public sealed class EntryMetadataTests
             using SafeFileHandle root = Libc.TryOpenDirectory(directory.Path)!;
             Assert.Equal(0, Libc.TryStatusAt(root, Encoding.UTF8.GetBytes((path.Length == 0 ? "." : path) + "\0"), out FileStatus status));
             return status;
+        }
+
+        internal bool IsAbsent(string path)
+        {
+            using SafeFileHandle root = Libc.TryOpenDirectory(directory.Path)!;
+            return Libc.TryStatusAt(root, Encoding.UTF8.GetBytes(path + "\0"), out _) == Errno.NoEntry;
         }
 
         internal (uint Mode, uint Uid, uint Gid) ModeAndOwner(string path) => Status(path) is var status ? (status.Permissions, status.Uid, status.Gid) : default;
