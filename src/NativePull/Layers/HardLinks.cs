@@ -18,6 +18,12 @@ internal sealed class HardLinks(
         EntryPath target = TargetOf(entry, path);
         byte[] targetName = EntryPath.Terminated(target.Base);
         TouchedDirectory? targetParent = directories.Find(target.Parent, out byte[] missing);
+        if (targetParent is not null && missing.Length == 0)
+        {
+            // another file, where the file system takes its name for this one
+            directories.CheckCase(targetParent, targetName);
+        }
+
         FileStatus status = default;
         bool found = targetParent is not null && missing.Length == 0
             && directories.Known(targetParent, targetName) is not { Holds: false }
@@ -81,6 +87,7 @@ internal sealed class HardLinks(
         int errno = Libc.MakeLink(directories.Open(targetParent), targetName, directories.Open(parent), name);
         if (errno == Errno.Exists)
         {
+            directories.CheckCase(parent, name);
             if (Libc.TryStatusAt(directories.Open(parent), name, out FileStatus there) == 0 && there.IsSameFile(target))
             {
                 return;

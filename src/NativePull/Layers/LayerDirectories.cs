@@ -118,6 +118,15 @@ internal sealed class LayerDirectories : IDisposable
     /// <summary>A name in a directory, if this layer touched it and it is a directory.</summary>
     internal TouchedDirectory? Known(TouchedDirectory parent, byte[] name) => table.Find(parent, name);
 
+    /// <inheritdoc cref="FoldedNames.Check"/>
+    internal void CheckCase(TouchedDirectory parent, byte[] name)
+    {
+        if (FoldsCase)
+        {
+            FoldedNames.Check(Open(parent), name, parent.ShownOf(name));
+        }
+    }
+
     /// <inheritdoc cref="DirectoryHandles.Open"/>
     internal SafeFileHandle Open(TouchedDirectory directory) => handles.Open(directory);
 
@@ -283,14 +292,6 @@ internal sealed class LayerDirectories : IDisposable
             default:
                 Failure.ThrowIf(errno, "open", parent.ShownOf(name));
                 return null;
-        }
-    }
-
-    private void CheckCase(TouchedDirectory parent, byte[] name)
-    {
-        if (FoldsCase)
-        {
-            FoldedNames.Check(Open(parent), name, parent.ShownOf(name));
         }
     }
 

@@ -212,6 +212,37 @@ public sealed class LossyTargetTests
     }
 
     [Theory]
+    [InlineData("another name", "FILE: this file system takes names that differ in case alone for one")]
+    [InlineData("a target that is not there", "FILE: this file system takes names that differ in case alone for one")]
+    [InlineData("none", null)]
+    public async Task Hard_links_between_names_that_a_file_system_takes_for_one_are_refused(string names, string? says)
+    {
+        // exFAT, which the others of this kind are tried on, has no hard links
+        Assert.SkipUnless(System.IO.File.Exists("/dev/fuse") && System.IO.File.Exists("/usr/bin/lowntfs-3g"), "NTFS by FUSE is not available");
+        byte[] tar = (names switch
+        {
+            "another name" => new TarBuilder().File("file", "x").HardLink("FILE", "file"),
+            "a target that is not there" => new TarBuilder().File("file", "x").HardLink("other", "FILE"),
+            _ => new TarBuilder().File("file", "x").HardLink("other", "file").HardLink("other", "file"),
+        }).End().ToArray();
+        string[] lines = await RunAsync("""
+            truncate -s 16M i; mkfs.ntfs -q -F i >/dev/null 2>&1; l=$(losetup -f --show i); trap 'umount t; losetup -d $l' EXIT
+            lowntfs-3g -o ignore_case,permissions $l t >/dev/null
+            code=0; ./np pull $ref --store s --rootfs t/r -q >/dev/null 2>err || code=$?
+            echo $code; cat err; (cd t/r 2>/dev/null && find . -type f -links 2 | sort)
+            """, registry => new FakeImage(registry, "a/b").Layer(TarBuilder.GZip(tar), Digest.Of(tar)).Publish());
+
+        if (says is null)
+        {
+            Assert.Equal(["0", "./file", "./other"], lines);
+            return;
+        }
+
+        Assert.Equal("8", lines[0]);
+        Assert.Contains(says, Assert.Single(lines[1..]), StringComparison.Ordinal);
+    }
+
+    [Theory]
     [InlineData("", "this owner (--ownership squash sets none)")]
     [InlineData("--ownership squash --devices skip --xattrs try", "symbolic links")]
     public async Task A_file_system_without_owners_and_links_refuses_an_image_that_has_them_but_can_be_the_store(string options, string says)
