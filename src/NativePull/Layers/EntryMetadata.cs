@@ -181,8 +181,8 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
 
         if (options.Ownership == OwnershipPolicy.Map)
         {
-            uid = Map(uid, options.UidMap, "user", "--uid-map", path);
-            gid = Map(gid, options.GidMap, "group", "--gid-map", path);
+            uid = Map(uid, options.UidMap, "belongs to user", "--uid-map", path);
+            gid = Map(gid, options.GidMap, "belongs to group", "--gid-map", path);
         }
 
         if (!Refused(place.ChangeOwner(uid, gid), path))
@@ -261,7 +261,7 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
     {
         foreach (TarXattr xattr in entry.Xattrs)
         {
-            if (xattr.Name.AsSpan().StartsWith("system.posix_acl_"u8) != acls)
+            if (AccessList.Is(xattr.Name) != acls)
             {
                 continue;
             }
@@ -274,7 +274,7 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
 
             byte[] name = options.Format == LayerFormat.Overlay ? OverlayMarks.Escape(xattr.Name, options.Whiteouts) : xattr.Name;
             Take(xattr.Size, path);
-            Attribute(place.SetXattr([.. name, 0], ValueOf(xattr)), xattr.Name, path);
+            Attribute(place.SetXattr([.. name, 0], options.Ownership == OwnershipPolicy.Map ? Mapped(xattr, path.ToArray()) : xattr.Value), xattr.Name, path);
         }
     }
 
@@ -294,12 +294,19 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
         }
     }
 
-    // A capability is good in the user namespace whose root it names: for mapped owners, that is what the image's root is mapped to
-    // (struct vfs_ns_cap_data, capabilities(7) "File capability extensions").
-    private byte[] ValueOf(TarXattr xattr)
+    // An ACL's numbers are owners, too. A capability is good in the user namespace whose root it names: for mapped owners, that is what the image's root is
+    // mapped to (struct vfs_ns_cap_data, capabilities(7) "File capability extensions").
+    private byte[] Mapped(TarXattr xattr, byte[] path)
     {
-        if (options.Ownership != OwnershipPolicy.Map || xattr.Value is not [_, _, _, 2, ..] || xattr.Value.Length != 20
-            || !xattr.Name.AsSpan().SequenceEqual("security.capability"u8) || TryMap(0, options.UidMap) is not { } root)
+        if (AccessList.Is(xattr.Name))
+        {
+            return AccessList.Map(
+                xattr.Value,
+                id => Map(id, options.UidMap, "gives rights to user", "--uid-map", path),
+                id => Map(id, options.GidMap, "gives rights to group", "--gid-map", path));
+        }
+
+        if (xattr.Value is not [_, _, _, 2, ..] || xattr.Value.Length != 20 || !xattr.Name.AsSpan().SequenceEqual("security.capability"u8) || TryMap(0, options.UidMap) is not { } root)
         {
             return xattr.Value;
         }
@@ -333,7 +340,7 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
         or Errno.Invalid or Errno.TooBig or Errno.OutOfRange or Errno.NoSpace;
 
     private static uint Map(uint id, IReadOnlyList<IdRange> ranges, string what, string option, ReadOnlySpan<byte> path) => TryMap(id, ranges)
-        ?? throw new PullException(PullError.Unsupported, $"archive: {TarText.Show(path)} belongs to {what} {id.ToString(CultureInfo.InvariantCulture)}, which no {option} has");
+        ?? throw new PullException(PullError.Unsupported, $"archive: {TarText.Show(path)} {what} {id.ToString(CultureInfo.InvariantCulture)}, which no {option} has");
 
     private static uint? TryMap(uint id, IReadOnlyList<IdRange> ranges)
     {

@@ -62,6 +62,37 @@ public sealed class EntryMetadataTests
         Assert.False(tree.Report.LostAnything);
     }
 
+    [Fact]
+    public void Map_translates_whom_an_ACL_names()
+    {
+        SkipUnlessRoot();
+        string acl = Acl((1, 6, 0), (2, 6, 5), (4, 4, 0), (8, 6, 7), (16, 6, 0), (32, 4, 0));
+        using Tree tree = new(
+            Mapped with { Format = LayerFormat.Flat },
+            File("f", 0x1B4, 1, 2, ("system.posix_acl_access", acl)),
+            Owned(new PaxTarEntry(TarEntryType.Directory, "d", [KeyValuePair.Create("SCHILY.xattr.system.posix_acl_default", acl)]), 1, 2, 0x1ED));
+
+        byte[] expected = Encoding.Latin1.GetBytes(
+            Acl((1, 6, uint.MaxValue), (2, 6, 100005), (4, 4, uint.MaxValue), (8, 6, 200007), (16, 6, uint.MaxValue), (32, 4, uint.MaxValue)));
+        Assert.Equal(expected, tree.XattrBytes("f", "system.posix_acl_access"));
+        Assert.Equal(expected, tree.XattrBytes("d", "system.posix_acl_default"));
+        Assert.Equal((0x1B4u, 100001u, 200002u), tree.ModeAndOwner("f"));
+    }
+
+    [Theory]
+    [InlineData(2, "f gives rights to user 1100, which no --uid-map has")]
+    [InlineData(8, "f gives rights to group 1100, which no --gid-map has")]
+    public void An_ACL_that_names_somebody_in_no_range_is_refused(ushort tag, string says)
+    {
+        SkipUnlessRoot();
+        string acl = Acl((1, 6, 0), (4, 4, 0), (tag, 6, 1100), (16, 6, 0), (32, 4, 0));
+
+        PullException refused = Assert.Throws<PullException>(() => new Tree(Mapped with { Format = LayerFormat.Flat }, File("f", 0x1B4, 0, 0, ("system.posix_acl_access", acl))));
+
+        Assert.Equal(PullError.Unsupported, refused.Reason);
+        Assert.Contains(says, refused.Message, StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData(1000, 0, "user 1000", "--uid-map")]
     [InlineData(0, 1000, "group 1000", "--gid-map")]
@@ -253,6 +284,10 @@ public sealed class EntryMetadataTests
     };
 
     private static void SkipUnlessRoot() => Assert.SkipUnless(Environment.IsPrivilegedProcess, "setting owners and trusted.* attributes needs root");
+
+    // Bytes below 128 as characters, as the entries here take attributes; the numbers of those without a name are as good as none (struct posix_acl_xattr_header and _entry of linux/posix_acl_xattr.h).
+    private static string Acl(params (ushort Tag, ushort Permissions, uint Id)[] entries) => Encoding.Latin1.GetString(
+        [2, 0, 0, 0, .. entries.SelectMany(entry => (byte[])[.. BitConverter.GetBytes(entry.Tag), .. BitConverter.GetBytes(entry.Permissions), .. BitConverter.GetBytes(entry.Id)])]);
 
     private static PaxTarEntry File(string name, uint mode, uint uid, uint gid, params (string Name, string Value)[] xattrs) =>
         Owned(new PaxTarEntry(TarEntryType.RegularFile, name, xattrs.Select(xattr => KeyValuePair.Create("SCHILY.xattr." + xattr.Name, xattr.Value))) { DataStream = new MemoryStream("x"u8.ToArray()) }, uid, gid, mode);
