@@ -48,8 +48,26 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
 
         uint working = directory ? mode | Permission.Owner : mode;
         SetMode(place, working, path);
-        Attributes(place, entry, path, acls: true);
+        if (Attributes(place, entry, path, acls: true) && Widen(place, directory, path) is { } closed)
+        {
+            return closed;
+        }
+
         return working == mode ? null : mode;
+    }
+
+    // An ACL brings its own idea of the owner's bits along. What the owner needs, the mode gives back, of which the ACL's entries are a part (acl(5)).
+    private uint? Widen(Place place, bool directory, ReadOnlySpan<byte> path)
+    {
+        uint needed = directory ? Permission.Owner : Overridden ? Permission.OwnerFile : 0;
+        uint mode = place.Status(path).Permissions;
+        if ((mode & needed) == needed)
+        {
+            return null;
+        }
+
+        Failure.ThrowIf(place.ChangeMode(mode | needed), "chmod", path);
+        return Overridden ? null : mode;
     }
 
     /// <summary>Of what cannot or must not be opened: links, devices, fifos. Times included.</summary>
@@ -257,8 +275,10 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
         report.ModesLost++;
     }
 
-    private void Attributes(Place place, TarEntry entry, ReadOnlySpan<byte> path, bool acls)
+    // Whether any was set.
+    private bool Attributes(Place place, TarEntry entry, ReadOnlySpan<byte> path, bool acls)
     {
+        bool any = false;
         foreach (TarXattr xattr in entry.Xattrs)
         {
             if (AccessList.Is(xattr.Name) != acls)
@@ -274,8 +294,10 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
 
             byte[] name = options.Format == LayerFormat.Overlay ? OverlayMarks.Escape(xattr.Name, options.Whiteouts) : xattr.Name;
             Take(xattr.Size, path);
-            Attribute(place.SetXattr([.. name, 0], options.Ownership == OwnershipPolicy.Map ? Mapped(xattr, path.ToArray()) : xattr.Value), xattr.Name, path);
+            any |= Attribute(place.SetXattr([.. name, 0], options.Ownership == OwnershipPolicy.Map ? Mapped(xattr, path.ToArray()) : xattr.Value), xattr.Name, path);
         }
+
+        return any;
     }
 
     private void Take(int bytes, ReadOnlySpan<byte> path)
@@ -317,17 +339,18 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
         return value;
     }
 
-    private void Attribute(int errno, ReadOnlySpan<byte> name, ReadOnlySpan<byte> path)
+    // False: it is lost.
+    private bool Attribute(int errno, ReadOnlySpan<byte> name, ReadOnlySpan<byte> path)
     {
         if (errno == 0)
         {
-            return;
+            return true;
         }
 
         if (options.Xattrs != XattrPolicy.Keep && IsXattrRefusal(errno))
         {
             report.XattrsLost++;
-            return;
+            return false;
         }
 
         throw IsXattrRefusal(errno)

@@ -378,6 +378,30 @@ public sealed class LossyTargetTests
             Tree("upper"));
     }
 
+    [Theory]
+    [InlineData("", "d d0570", "d/e d0755", "d/e/f f0644", "d/f f070")]
+    [InlineData("--ownership override-stat", "d d0770", "d/e d0755", "d/e/f f0644", "d/f f0670")]
+    public async Task Nobody_writes_into_directories_whose_ACL_keeps_their_owner_out(string options, params string[] tree)
+    {
+        string[] lines = await RunAsync(
+            $$"""
+            {{Nobody}} ./np pull $ref -q --store t/s --rootfs t/r --layers t/l {{options}} >/dev/null
+            for i in t/r t/l/*; do show $i | tail -n +2 | sed 's/ [^ ]*$//'; done
+            """,
+            registry =>
+            {
+                // their owner may read and search it, or nothing; user 5 and the group may do all
+                byte[] directory = [2, 0, 0, 0, 1, 0, 5, 0, 0, 0, 0, 0, 2, 0, 7, 0, 5, 0, 0, 0, 4, 0, 7, 0, 0, 0, 0, 0, 16, 0, 7, 0, 0, 0, 0, 0, 32, 0, 0, 0, 0, 0, 0, 0];
+                byte[] file = [.. directory];
+                file[6] = 0;
+                byte[] tar = new TarBuilder()
+                    .Xattr("system.posix_acl_access", directory).Directory("d/", 0x178).Xattr("system.posix_acl_access", file).File("d/f", "f", 0x38).File("d/e/f", "f").End().ToArray();
+                return new FakeImage(registry, "a/b").Layer(TarBuilder.GZip(tar), Digest.Of(tar)).Publish();
+            });
+
+        Assert.Equal([.. tree, .. tree], lines);
+    }
+
     private static FakeImage Closed(FakeRegistry registry)
     {
         byte[] lower = new TarBuilder()
