@@ -22,9 +22,9 @@ internal static class ExtractCommand
     // Needs no store, and makes none but where stdin, or more names than memory has room for, have no other place to be kept.
     private static async Task FromSourceAsync(Session session, SourceName source, OutputOptions outputs)
     {
-        if (source.Path != SourceName.Stdin)
+        if (source.Path != SourceName.Stdin && Destination.ResolveInput(source.Path) is { } place)
         {
-            OutputArguments.CheckApart(outputs, ("the source", Destination.Resolve(source.Path)));
+            OutputArguments.CheckApart(outputs, ("the source", place));
         }
 
         using StandardInput stdin = new();

@@ -62,8 +62,17 @@ internal static class OutputArguments
 
     private static OutputOptions Read(ParseResult parsed, Options options, string? rootfs, int images, bool mustHave)
     {
-        string? layers = Typed(parsed, options.LayerDirectories);
-        string? tar = Typed(parsed, options.Tar);
+        string? layers = parsed.GetValue(options.LayerDirectories);
+        string? tar = parsed.GetValue(options.Tar);
+        foreach ((string option, string? typed) in new[] { ("--rootfs DIR", rootfs), ("--layers DIR", layers), ("--tar FILE", tar) })
+        {
+            if (typed is "")
+            {
+                // a script's variable without a value: an output less would be a part of what was asked for
+                throw new PullException(PullError.Usage, $"{option}: \"\" names nothing");
+            }
+        }
+
         if (tar is "/dev/stdout" or "/dev/fd/1" or "/proc/self/fd/1")
         {
             // opened anew it would have the result line behind the archive
@@ -157,6 +166,4 @@ internal static class OutputArguments
             yield return ("--tar", tar, false);
         }
     }
-
-    private static string? Typed(ParseResult parsed, Option<string?> option) => parsed.GetValue(option) is { Length: > 0 } text ? text : null;
 }

@@ -48,8 +48,26 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
 
         uint working = directory ? mode | Permission.Owner : mode;
         SetMode(place, working, path);
-        Attributes(place, entry, path, acls: true);
+        if (Attributes(place, entry, path, acls: true) && Widen(place, directory, path) is { } closed)
+        {
+            return closed;
+        }
+
         return working == mode ? null : mode;
+    }
+
+    // An ACL brings its own idea of the owner's bits along. What the owner needs, the mode gives back, of which the ACL's entries are a part (acl(5)).
+    private uint? Widen(Place place, bool directory, ReadOnlySpan<byte> path)
+    {
+        uint needed = directory ? Permission.Owner : Overridden ? Permission.OwnerFile : 0;
+        uint mode = place.Status(path).Permissions;
+        if ((mode & needed) == needed)
+        {
+            return null;
+        }
+
+        Failure.ThrowIf(place.ChangeMode(mode | needed), "chmod", path);
+        return Overridden ? null : mode;
     }
 
     /// <summary>Of what cannot or must not be opened: links, devices, fifos. Times included.</summary>
@@ -181,8 +199,8 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
 
         if (options.Ownership == OwnershipPolicy.Map)
         {
-            uid = Map(uid, options.UidMap, "user", "--uid-map", path);
-            gid = Map(gid, options.GidMap, "group", "--gid-map", path);
+            uid = Map(uid, options.UidMap, "belongs to user", "--uid-map", path);
+            gid = Map(gid, options.GidMap, "belongs to group", "--gid-map", path);
         }
 
         if (!Refused(place.ChangeOwner(uid, gid), path))
@@ -257,11 +275,13 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
         report.ModesLost++;
     }
 
-    private void Attributes(Place place, TarEntry entry, ReadOnlySpan<byte> path, bool acls)
+    // Whether any was set.
+    private bool Attributes(Place place, TarEntry entry, ReadOnlySpan<byte> path, bool acls)
     {
+        bool any = false;
         foreach (TarXattr xattr in entry.Xattrs)
         {
-            if (xattr.Name.AsSpan().StartsWith("system.posix_acl_"u8) != acls)
+            if (AccessList.Is(xattr.Name) != acls)
             {
                 continue;
             }
@@ -274,8 +294,10 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
 
             byte[] name = options.Format == LayerFormat.Overlay ? OverlayMarks.Escape(xattr.Name, options.Whiteouts) : xattr.Name;
             Take(xattr.Size, path);
-            Attribute(place.SetXattr([.. name, 0], ValueOf(xattr)), xattr.Name, path);
+            any |= Attribute(place.SetXattr([.. name, 0], options.Ownership == OwnershipPolicy.Map ? Mapped(xattr, path.ToArray()) : xattr.Value), xattr.Name, path);
         }
+
+        return any;
     }
 
     private void Take(int bytes, ReadOnlySpan<byte> path)
@@ -294,12 +316,19 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
         }
     }
 
-    // A capability is good in the user namespace whose root it names: for mapped owners, that is what the image's root is mapped to
-    // (struct vfs_ns_cap_data, capabilities(7) "File capability extensions").
-    private byte[] ValueOf(TarXattr xattr)
+    // An ACL's numbers are owners, too. A capability is good in the user namespace whose root it names: for mapped owners, that is what the image's root is
+    // mapped to (struct vfs_ns_cap_data, capabilities(7) "File capability extensions").
+    private byte[] Mapped(TarXattr xattr, byte[] path)
     {
-        if (options.Ownership != OwnershipPolicy.Map || xattr.Value is not [_, _, _, 2, ..] || xattr.Value.Length != 20
-            || !xattr.Name.AsSpan().SequenceEqual("security.capability"u8) || TryMap(0, options.UidMap) is not { } root)
+        if (AccessList.Is(xattr.Name))
+        {
+            return AccessList.Map(
+                xattr.Value,
+                id => Map(id, options.UidMap, "gives rights to user", "--uid-map", path),
+                id => Map(id, options.GidMap, "gives rights to group", "--gid-map", path));
+        }
+
+        if (xattr.Value is not [_, _, _, 2, ..] || xattr.Value.Length != 20 || !xattr.Name.AsSpan().SequenceEqual("security.capability"u8) || TryMap(0, options.UidMap) is not { } root)
         {
             return xattr.Value;
         }
@@ -310,17 +339,18 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
         return value;
     }
 
-    private void Attribute(int errno, ReadOnlySpan<byte> name, ReadOnlySpan<byte> path)
+    // False: it is lost.
+    private bool Attribute(int errno, ReadOnlySpan<byte> name, ReadOnlySpan<byte> path)
     {
         if (errno == 0)
         {
-            return;
+            return true;
         }
 
         if (options.Xattrs != XattrPolicy.Keep && IsXattrRefusal(errno))
         {
             report.XattrsLost++;
-            return;
+            return false;
         }
 
         throw IsXattrRefusal(errno)
@@ -333,7 +363,7 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
         or Errno.Invalid or Errno.TooBig or Errno.OutOfRange or Errno.NoSpace;
 
     private static uint Map(uint id, IReadOnlyList<IdRange> ranges, string what, string option, ReadOnlySpan<byte> path) => TryMap(id, ranges)
-        ?? throw new PullException(PullError.Unsupported, $"archive: {TarText.Show(path)} belongs to {what} {id.ToString(CultureInfo.InvariantCulture)}, which no {option} has");
+        ?? throw new PullException(PullError.Unsupported, $"archive: {TarText.Show(path)} {what} {id.ToString(CultureInfo.InvariantCulture)}, which no {option} has");
 
     private static uint? TryMap(uint id, IReadOnlyList<IdRange> ranges)
     {

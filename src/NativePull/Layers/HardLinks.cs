@@ -3,8 +3,10 @@ using NativePull.Native;
 namespace NativePull.Layers;
 
 /// <summary>Hard links of one layer: to names that are there, and (overlay) to names of the layers below, which <see cref="LowerLinks"/> fills in.</summary>
+/// <param name="leaveOut">Leaves a name out and counts it.</param>
 /// <param name="hold">Told how many bytes of memory are kept.</param>
-internal sealed class HardLinks(LayerDirectories directories, LowerLinks lowerLinks, bool overlay, Action<long> hold)
+internal sealed class HardLinks(
+    LayerDirectories directories, LowerLinks lowerLinks, bool overlay, Action<TouchedDirectory, byte[]> leaveOut, Action<long> hold)
 {
     // Bytes of memory; a name that is kept, and its length.
     private const int Overhead = 150;
@@ -16,6 +18,12 @@ internal sealed class HardLinks(LayerDirectories directories, LowerLinks lowerLi
         EntryPath target = TargetOf(entry, path);
         byte[] targetName = EntryPath.Terminated(target.Base);
         TouchedDirectory? targetParent = directories.Find(target.Parent, out byte[] missing);
+        if (targetParent is not null && missing.Length == 0)
+        {
+            // another file, where the file system takes its name for this one
+            directories.CheckCase(targetParent, targetName);
+        }
+
         FileStatus status = default;
         bool found = targetParent is not null && missing.Length == 0
             && directories.Known(targetParent, targetName) is not { Holds: false }
@@ -25,7 +33,15 @@ internal sealed class HardLinks(LayerDirectories directories, LowerLinks lowerLi
             throw ToDirectory(path, target.Full);
         }
 
-        if (targetParent is null || (found ? directories.Marks.IsWhiteout(targetParent, targetName, status) : !overlay || targetParent.HidesLower))
+        bool isWhiteout = found && directories.Marks.IsWhiteout(targetParent!, targetName, status);
+        if ((!found || isWhiteout) && targetParent is not null && missing.Length == 0 && directories.LeftOut.Contains(targetParent, targetName))
+        {
+            // another name of a device that is not made here; the archive is as it should be
+            leaveOut(parent, name);
+            return;
+        }
+
+        if (targetParent is null || (found ? isWhiteout : !overlay || targetParent.HidesLower))
         {
             throw NoTarget(path, target.Full);
         }
@@ -71,6 +87,7 @@ internal sealed class HardLinks(LayerDirectories directories, LowerLinks lowerLi
         int errno = Libc.MakeLink(directories.Open(targetParent), targetName, directories.Open(parent), name);
         if (errno == Errno.Exists)
         {
+            directories.CheckCase(parent, name);
             if (Libc.TryStatusAt(directories.Open(parent), name, out FileStatus there) == 0 && there.IsSameFile(target))
             {
                 return;

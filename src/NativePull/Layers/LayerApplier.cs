@@ -36,8 +36,8 @@ internal sealed class LayerApplier : IDisposable
         directories = new LayerDirectories(root, options, pool, TakeEntry, TakeSteps);
         LowerLinks lowerLinks = new(directories, Hold);
         metadata = new EntryMetadata(options, Report, this.allowance);
-        hardLinks = new HardLinks(directories, lowerLinks, overlay, Hold);
         specialFiles = new SpecialFiles(directories, options, metadata, Report);
+        hardLinks = new HardLinks(directories, lowerLinks, overlay, specialFiles.LeaveOut, Hold);
         removal = new LowerRemoval(directories, overlay, pool);
         settling = new LayerSettling(directories, lowerLinks, metadata, options, pool, TakeEntry, TakeContent, TakeLookups);
     }

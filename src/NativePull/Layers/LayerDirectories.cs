@@ -39,6 +39,7 @@ internal sealed class LayerDirectories : IDisposable
         depthLimit = options.Limits.Tar.MaximumDepth;
         table = new DirectoryTable(pool);
         written = new NameMarks(pool);
+        LeftOut = new NameMarks(pool);
         Root = table.At(NameTable.Root);
         Root.Holds = true;
         Root.IsImplied = true;
@@ -73,6 +74,9 @@ internal sealed class LayerDirectories : IDisposable
 
     /// <summary>Names of this layer that are hard links to a lower layer's symbolic link (flat): not followed, for the layer alone does not know what they are.</summary>
     internal HashSet<NameKey> LowerSymlinks { get; } = new(new NameKeyComparer());
+
+    /// <summary>Names of this layer that are not there because what they are was left out; what links to them is left out, too.</summary>
+    internal NameMarks LeftOut { get; }
 
     /// <summary>An entry's parent, made with what is missing above it.</summary>
     internal TouchedDirectory Get(ReadOnlySpan<byte> path)
@@ -113,6 +117,15 @@ internal sealed class LayerDirectories : IDisposable
 
     /// <summary>A name in a directory, if this layer touched it and it is a directory.</summary>
     internal TouchedDirectory? Known(TouchedDirectory parent, byte[] name) => table.Find(parent, name);
+
+    /// <inheritdoc cref="FoldedNames.Check"/>
+    internal void CheckCase(TouchedDirectory parent, byte[] name)
+    {
+        if (FoldsCase)
+        {
+            FoldedNames.Check(Open(parent), name, parent.ShownOf(name));
+        }
+    }
 
     /// <inheritdoc cref="DirectoryHandles.Open"/>
     internal SafeFileHandle Open(TouchedDirectory directory) => handles.Open(directory);
@@ -279,14 +292,6 @@ internal sealed class LayerDirectories : IDisposable
             default:
                 Failure.ThrowIf(errno, "open", parent.ShownOf(name));
                 return null;
-        }
-    }
-
-    private void CheckCase(TouchedDirectory parent, byte[] name)
-    {
-        if (FoldsCase)
-        {
-            FoldedNames.Check(Open(parent), name, parent.ShownOf(name));
         }
     }
 

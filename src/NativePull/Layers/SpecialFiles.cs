@@ -22,14 +22,7 @@ internal sealed class SpecialFiles(LayerDirectories directories, ExtractOptions 
     {
         if (entry.Kind is TarEntryKind.CharacterDevice or TarEntryKind.BlockDevice && !MayMake(entry, path))
         {
-            directories.Remove(parent, name);
-            if (overlay)
-            {
-                // what lower layers have there is replaced all the same
-                directories.Marks.MakeWhiteout(parent, name);
-            }
-
-            report.DevicesSkipped++;
+            LeaveOut(parent, name);
             return;
         }
 
@@ -62,6 +55,20 @@ internal sealed class SpecialFiles(LayerDirectories directories, ExtractOptions 
             metadata.Apply(standIn, entry, path);
             metadata.SetTimes(standIn, entry.Modified, path);
         }
+    }
+
+    /// <summary>Makes no device, nor another name of one that was left out, and counts it.</summary>
+    internal void LeaveOut(TouchedDirectory parent, byte[] name)
+    {
+        directories.Remove(parent, name);
+        if (overlay)
+        {
+            // what lower layers have there is replaced all the same
+            directories.Marks.MakeWhiteout(parent, name);
+        }
+
+        directories.LeftOut.Add(parent, name);
+        report.DevicesSkipped++;
     }
 
     /// <summary>Refuses a symbolic link that no file system can hold.</summary>

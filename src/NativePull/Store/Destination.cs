@@ -96,6 +96,10 @@ internal static class Destination
         return Path.Combine(Resolve(Path.GetDirectoryName(full) ?? "/"), Path.GetFileName(full));
     }
 
+    /// <summary>The same of something to be read; null: it is there, but nowhere, as a pipe or a removed file is that a shell hands down as /dev/fd/N.</summary>
+    /// <exception cref="PullException">As <see cref="Resolve"/>.</exception>
+    internal static string? ResolveInput(string typed) => Libc.TypeOf(typed) != 0 && Libc.TryRealPath(typed) is null ? null : Resolve(typed);
+
     /// <summary>Refuses a directory at or in which something is mounted: it would move out of sight with the old tree, which could not be removed.</summary>
     /// <exception cref="PullException">Machine.</exception>
     internal static void CheckMounts(string directory)

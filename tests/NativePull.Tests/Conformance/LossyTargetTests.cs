@@ -212,6 +212,37 @@ public sealed class LossyTargetTests
     }
 
     [Theory]
+    [InlineData("another name", "FILE: this file system takes names that differ in case alone for one")]
+    [InlineData("a target that is not there", "FILE: this file system takes names that differ in case alone for one")]
+    [InlineData("none", null)]
+    public async Task Hard_links_between_names_that_a_file_system_takes_for_one_are_refused(string names, string? says)
+    {
+        // exFAT, which the others of this kind are tried on, has no hard links
+        Assert.SkipUnless(System.IO.File.Exists("/dev/fuse") && System.IO.File.Exists("/usr/bin/lowntfs-3g"), "NTFS by FUSE is not available");
+        byte[] tar = (names switch
+        {
+            "another name" => new TarBuilder().File("file", "x").HardLink("FILE", "file"),
+            "a target that is not there" => new TarBuilder().File("file", "x").HardLink("other", "FILE"),
+            _ => new TarBuilder().File("file", "x").HardLink("other", "file").HardLink("other", "file"),
+        }).End().ToArray();
+        string[] lines = await RunAsync("""
+            truncate -s 16M i; mkfs.ntfs -q -F i >/dev/null 2>&1; l=$(losetup -f --show i); trap 'umount t; losetup -d $l' EXIT
+            lowntfs-3g -o ignore_case,permissions $l t >/dev/null
+            code=0; ./np pull $ref --store s --rootfs t/r -q >/dev/null 2>err || code=$?
+            echo $code; cat err; if [ -e t/r ]; then (cd t/r; find . -type f -links 2 | sort); fi
+            """, registry => new FakeImage(registry, "a/b").Layer(TarBuilder.GZip(tar), Digest.Of(tar)).Publish());
+
+        if (says is null)
+        {
+            Assert.Equal(["0", "./file", "./other"], lines);
+            return;
+        }
+
+        Assert.Equal("8", lines[0]);
+        Assert.Contains(says, Assert.Single(lines[1..]), StringComparison.Ordinal);
+    }
+
+    [Theory]
     [InlineData("", "this owner (--ownership squash sets none)")]
     [InlineData("--ownership squash --devices skip --xattrs try", "symbolic links")]
     public async Task A_file_system_without_owners_and_links_refuses_an_image_that_has_them_but_can_be_the_store(string options, string says)
@@ -345,6 +376,30 @@ public sealed class LossyTargetTests
         Assert.Equal(
             ["0 d0", "0/d d0755", "0/d/new f0644", "0/f f0644", "0/new f0644", "hard f0644", "ro d0555", "ro/new f0644", "s d0333", "s/d d0400", "s/d/e d0755", "s/d/e/new f0644", "secret f0", "shadow f0"],
             Tree("upper"));
+    }
+
+    [Theory]
+    [InlineData("", "d d0570", "d/e d0755", "d/e/f f0644", "d/f f070")]
+    [InlineData("--ownership override-stat", "d d0770", "d/e d0755", "d/e/f f0644", "d/f f0670")]
+    public async Task Nobody_writes_into_directories_whose_ACL_keeps_their_owner_out(string options, params string[] tree)
+    {
+        string[] lines = await RunAsync(
+            $$"""
+            {{Nobody}} ./np pull $ref -q --store t/s --rootfs t/r --layers t/l {{options}} >/dev/null
+            for i in t/r t/l/*; do show $i | tail -n +2 | sed 's/ [^ ]*$//'; done
+            """,
+            registry =>
+            {
+                // their owner may read and search it, or nothing; user 5 and the group may do all
+                byte[] directory = [2, 0, 0, 0, 1, 0, 5, 0, 0, 0, 0, 0, 2, 0, 7, 0, 5, 0, 0, 0, 4, 0, 7, 0, 0, 0, 0, 0, 16, 0, 7, 0, 0, 0, 0, 0, 32, 0, 0, 0, 0, 0, 0, 0];
+                byte[] file = [.. directory];
+                file[6] = 0;
+                byte[] tar = new TarBuilder()
+                    .Xattr("system.posix_acl_access", directory).Directory("d/", 0x178).Xattr("system.posix_acl_access", file).File("d/f", "f", 0x38).File("d/e/f", "f").End().ToArray();
+                return new FakeImage(registry, "a/b").Layer(TarBuilder.GZip(tar), Digest.Of(tar)).Publish();
+            });
+
+        Assert.Equal([.. tree, .. tree], lines);
     }
 
     private static FakeImage Closed(FakeRegistry registry)

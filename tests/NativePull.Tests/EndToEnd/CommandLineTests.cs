@@ -29,6 +29,10 @@ public sealed class CommandLineTests
         { "a bad limit of size", ["pull", "--max-unpacked", "0", "example.com/a"] },
         { "a bad limit of entries", ["pull", "--max-entries", "1k", "example.com/a"] },
         { "extract to nowhere", ["extract", "example.com/a"] },
+        { "a directory without a name", ["pull", "--rootfs", "", "example.com/a"] },
+        { "a directory without a name, in short", ["example.com/a", ""] },
+        { "layers without a name, beside another output", ["extract", "example.com/a", "--rootfs", "x", "--layers", ""] },
+        { "an archive without a name, beside another output", ["extract", "example.com/a", "--rootfs", "x", "--tar", ""] },
         { "a user without a password", ["pull", "--username", "me", "example.com/a"] },
     };
 

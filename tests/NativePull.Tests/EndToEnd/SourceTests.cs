@@ -60,6 +60,8 @@ public sealed class SourceTests(SourceFiles files) : IClassFixture<SourceFiles>
         { "a docker archive by position", "docker-archive:docker.tar:@0" },
         { "a docker archive on stdin", "docker-archive:- < docker.tar" },
         { "a docker archive, zstd on stdin", "docker-archive:- < docker.tar.zst" },
+        { "a docker archive through a pipe with a name", "docker-archive:/dev/stdin < <(cat docker.tar)" },
+        { "an OCI archive that a program writes", "oci-archive:<(cat oci.tar.gz)" },
         { "a path with a colon", "oci-archive:co:lon.tar:v1" },
     };
 
@@ -77,7 +79,7 @@ public sealed class SourceTests(SourceFiles files) : IClassFixture<SourceFiles>
         Assert.False(File.Exists(work["r/etc/below"]));
         Assert.Equal(2, Directory.GetDirectories(work["l"]).Length);
         Assert.Equal(await File.ReadAllBytesAsync(work["reference.tar"], Token), await File.ReadAllBytesAsync(work["x.tar"], Token));
-        Assert.Matches("^(oci|oci-archive|docker-archive):[a-z.:-]+@sha256:[0-9a-f]{64}\n$", result.Out);
+        Assert.Matches("^(oci|oci-archive|docker-archive):[a-z0-9/.:-]+@sha256:[0-9a-f]{64}\n$", result.Out);
         Assert.Equal([.. Inputs.Concat(["l", "r", "x.tar"]).Order(StringComparer.Ordinal)], work.Names);
     }
 

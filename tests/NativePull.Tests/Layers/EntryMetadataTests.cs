@@ -62,6 +62,37 @@ public sealed class EntryMetadataTests
         Assert.False(tree.Report.LostAnything);
     }
 
+    [Fact]
+    public void Map_translates_whom_an_ACL_names()
+    {
+        SkipUnlessRoot();
+        string acl = Acl((1, 6, 0), (2, 6, 5), (4, 4, 0), (8, 6, 7), (16, 6, 0), (32, 4, 0));
+        using Tree tree = new(
+            Mapped with { Format = LayerFormat.Flat },
+            File("f", 0x1B4, 1, 2, ("system.posix_acl_access", acl)),
+            Owned(new PaxTarEntry(TarEntryType.Directory, "d", [KeyValuePair.Create("SCHILY.xattr.system.posix_acl_default", acl)]), 1, 2, 0x1ED));
+
+        byte[] expected = Encoding.Latin1.GetBytes(
+            Acl((1, 6, uint.MaxValue), (2, 6, 100005), (4, 4, uint.MaxValue), (8, 6, 200007), (16, 6, uint.MaxValue), (32, 4, uint.MaxValue)));
+        Assert.Equal(expected, tree.XattrBytes("f", "system.posix_acl_access"));
+        Assert.Equal(expected, tree.XattrBytes("d", "system.posix_acl_default"));
+        Assert.Equal((0x1B4u, 100001u, 200002u), tree.ModeAndOwner("f"));
+    }
+
+    [Theory]
+    [InlineData(2, "f gives rights to user 1100, which no --uid-map has")]
+    [InlineData(8, "f gives rights to group 1100, which no --gid-map has")]
+    public void An_ACL_that_names_somebody_in_no_range_is_refused(ushort tag, string says)
+    {
+        SkipUnlessRoot();
+        string acl = Acl((1, 6, 0), (4, 4, 0), (tag, 6, 1100), (16, 6, 0), (32, 4, 0));
+
+        PullException refused = Assert.Throws<PullException>(() => new Tree(Mapped with { Format = LayerFormat.Flat }, File("f", 0x1B4, 0, 0, ("system.posix_acl_access", acl))));
+
+        Assert.Equal(PullError.Unsupported, refused.Reason);
+        Assert.Contains(says, refused.Message, StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData(1000, 0, "user 1000", "--uid-map")]
     [InlineData(0, 1000, "group 1000", "--gid-map")]
@@ -154,6 +185,27 @@ public sealed class EntryMetadataTests
     }
 
     [Theory]
+    [InlineData(LayerFormat.Flat, DevicePolicy.Skip, 3)]
+    [InlineData(LayerFormat.Overlay, DevicePolicy.Skip, 3)]
+    [InlineData(LayerFormat.Overlay, DevicePolicy.Make, 0)] // the kernel's whiteout, which no layer can hold
+    internal void Other_names_of_a_device_that_is_left_out_are_left_out_and_counted_too(LayerFormat format, DevicePolicy devices, int minor)
+    {
+        SkipUnlessRoot();
+        using Tree tree = new(
+            new ExtractOptions { Privileges = Root, Format = format, Devices = devices },
+            Special(TarEntryType.CharacterDevice, "d/null", 0, 0, 0x1B6, minor == 0 ? 0 : 1, minor),
+            HardLink("d/hard", "d/null"),
+            File("other", 0x1A4, 0, 0),
+            HardLink("other", "d/hard"),
+            File("d/null", 0x1A4, 0, 0),
+            HardLink("d/again", "d/null"));
+
+        Assert.Equal(3, tree.Report.DevicesSkipped);
+        Assert.Equal(tree.Status("d/null").Inode, tree.Status("d/again").Inode);
+        Assert.All(["d/hard", "other"], name => Assert.True(tree.IsAbsent(name)));
+    }
+
+    [Theory]
     [InlineData(WhiteoutStyle.Overlay)]
     [InlineData(WhiteoutStyle.OverlayUser)]
     internal void A_whiteout_without_a_device_is_one_to_us_and_goes_when_its_directory_becomes_opaque(WhiteoutStyle style)
@@ -233,6 +285,10 @@ public sealed class EntryMetadataTests
 
     private static void SkipUnlessRoot() => Assert.SkipUnless(Environment.IsPrivilegedProcess, "setting owners and trusted.* attributes needs root");
 
+    // Bytes below 128 as characters, as the entries here take attributes; the numbers of those without a name are as good as none (struct posix_acl_xattr_header and _entry of linux/posix_acl_xattr.h).
+    private static string Acl(params (ushort Tag, ushort Permissions, uint Id)[] entries) => Encoding.Latin1.GetString(
+        [2, 0, 0, 0, .. entries.SelectMany(entry => (byte[])[.. BitConverter.GetBytes(entry.Tag), .. BitConverter.GetBytes(entry.Permissions), .. BitConverter.GetBytes(entry.Id)])]);
+
     private static PaxTarEntry File(string name, uint mode, uint uid, uint gid, params (string Name, string Value)[] xattrs) =>
         Owned(new PaxTarEntry(TarEntryType.RegularFile, name, xattrs.Select(xattr => KeyValuePair.Create("SCHILY.xattr." + xattr.Name, xattr.Value))) { DataStream = new MemoryStream("x"u8.ToArray()) }, uid, gid, mode);
 
@@ -298,6 +354,12 @@ public sealed class EntryMetadataTests
             using SafeFileHandle root = Libc.TryOpenDirectory(directory.Path)!;
             Assert.Equal(0, Libc.TryStatusAt(root, Encoding.UTF8.GetBytes((path.Length == 0 ? "." : path) + "\0"), out FileStatus status));
             return status;
+        }
+
+        internal bool IsAbsent(string path)
+        {
+            using SafeFileHandle root = Libc.TryOpenDirectory(directory.Path)!;
+            return Libc.TryStatusAt(root, Encoding.UTF8.GetBytes(path + "\0"), out _) == Errno.NoEntry;
         }
 
         internal (uint Mode, uint Uid, uint Gid) ModeAndOwner(string path) => Status(path) is var status ? (status.Permissions, status.Uid, status.Gid) : default;
