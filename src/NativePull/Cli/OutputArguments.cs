@@ -62,8 +62,17 @@ internal static class OutputArguments
 
     private static OutputOptions Read(ParseResult parsed, Options options, string? rootfs, int images, bool mustHave)
     {
-        string? layers = Typed(parsed, options.LayerDirectories);
-        string? tar = Typed(parsed, options.Tar);
+        string? layers = parsed.GetValue(options.LayerDirectories);
+        string? tar = parsed.GetValue(options.Tar);
+        foreach ((string option, string? path) in new[] { ("--rootfs", rootfs), ("--layers", layers), ("--tar", tar) })
+        {
+            if (path is "")
+            {
+                // a variable of the caller's that nobody has set: an output that is not made must not look like one that is
+                throw new PullException(PullError.Usage, $"{option} has an empty name");
+            }
+        }
+
         if (tar is "/dev/stdout" or "/dev/fd/1" or "/proc/self/fd/1")
         {
             // opened anew it would have the result line behind the archive
@@ -157,6 +166,4 @@ internal static class OutputArguments
             yield return ("--tar", tar, false);
         }
     }
-
-    private static string? Typed(ParseResult parsed, Option<string?> option) => parsed.GetValue(option) is { Length: > 0 } text ? text : null;
 }

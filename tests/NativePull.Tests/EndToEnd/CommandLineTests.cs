@@ -29,6 +29,10 @@ public sealed class CommandLineTests
         { "a bad limit of size", ["pull", "--max-unpacked", "0", "example.com/a"] },
         { "a bad limit of entries", ["pull", "--max-entries", "1k", "example.com/a"] },
         { "extract to nowhere", ["extract", "example.com/a"] },
+        { "a tree of no name", ["pull", "--rootfs", "", "example.com/a"] },
+        { "a tree of no name, in short", ["example.com/a", ""] },
+        { "layers of no name", ["pull", "--layers", "", "example.com/a"] },
+        { "an archive of no name", ["pull", "--tar", "", "example.com/a"] },
         { "a user without a password", ["pull", "--username", "me", "example.com/a"] },
     };
 
