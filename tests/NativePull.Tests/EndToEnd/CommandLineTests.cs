@@ -89,6 +89,18 @@ public sealed class CommandLineTests
         Assert.Contains("lower case", overridden.Expect(2).Error, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData(3)]
+    [InlineData(4)]
+    public async Task However_few_open_files_there_may_be_it_is_no_bug(int files)
+    {
+        using TemporaryDirectory work = new();
+
+        BinaryResult result = await Binary.ProgramAsync("prlimit", $"--nofile={files}", Binary.File, "extract", $"oci:{work["absent"]}", "--rootfs", work["r"]);
+
+        Assert.Contains("Too many open files", result.Expect(8).Error, StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task The_environment_sets_ownership_and_maps_too()
     {
