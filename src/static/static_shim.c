@@ -7,9 +7,11 @@
 #include <fcntl.h>
 #include <nss.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -60,6 +62,35 @@ __attribute__((constructor)) static void prepare(void)
         setenv("HOME", "/nonexistent", 1);
     /* the machine's openssl.cnf may name providers that a static OpenSSL cannot load, which aborts */
     setenv("OPENSSL_CONF", "/nonexistent", 0);
+}
+
+/*
+ * The runtime takes settings from DOTNET_*: one for a crash dump's program, which is not here, ends the process with 255 before our first line, others
+ * change how much memory it takes. Such variables are meant for the program that runs in the same pod or shell. They are not removed, for a credential
+ * helper may need them. Static.targets has the linker send every call of getenv here.
+ */
+char *__real_getenv(const char *name);
+char *__wrap_getenv(const char *name);
+char *__wrap_getenv(const char *name)
+{
+    return strncmp(name, "DOTNET_", 7) == 0 ? NULL : __real_getenv(name);
+}
+
+/*
+ * The runtime's own start, which fails in silence, with 255, where it gets too little memory or no thread: a failure of the machine like any other. As above
+ * for the way here.
+ */
+bool __real_RhInitialize(bool is_library);
+bool __wrap_RhInitialize(bool is_library);
+bool __wrap_RhInitialize(bool is_library)
+{
+    static const char told[] = "nativepull: out of memory: too little of it, or of threads, to begin with\n";
+    if (__real_RhInitialize(is_library))
+        return true;
+    if (write(2, told, sizeof told - 1) < 0) {
+        /* nobody to tell */
+    }
+    _exit(8);
 }
 
 /* Random bytes from the system call; the runtime's own version opens /dev/urandom, which may not be there. */

@@ -37,7 +37,9 @@ internal static class ExitCode
         UnauthorizedAccessException denied => new PullException(PullError.Permission, denied.Message),
         IOException io => new PullException(ReasonOf(io), io.Message, io.InnerException),
         _ when IsOutOfMemory(failure) => new PullException(PullError.Machine, "out of memory", failure),
+        // no open file was left for what the runtime makes once, at its first use
         AggregateException { InnerException: { } cause } => Explain(cause, null),
+        TypeInitializationException { InnerException: { } cause } => Explain(cause, null),
         _ => new PullException(PullError.Internal, $"a bug: {failure.GetType().Name}: {failure.Message}", failure),
     };
 

@@ -61,8 +61,9 @@ internal sealed class CopyUp(LayerDirectories directories, EntryMetadata metadat
     private void CopyContent(SafeFileHandle from, SafeFileHandle to, byte[] path)
     {
         byte[] buffer = new byte[BufferSize];
+        string shown = TarText.Show(path);
         long offset = 0;
-        while (Libc.TryNextData(from, offset, out long start, out long end))
+        while (Libc.TryNextData(from, shown, offset, out long start, out long end))
         {
             takeContent(path, end - start);
             int read = 1;

@@ -40,7 +40,7 @@ internal static class FoldedNames
 
         string shown = TarText.Show(path);
         byte[]? there = null;
-        Libc.Rewind(directory);
+        Libc.Rewind(directory, shown);
         while (Libc.NextNames(directory, shown) is { Count: > 0 } names)
         {
             foreach ((byte[] each, _) in names)

@@ -25,9 +25,19 @@ internal sealed class HardLinks(
         }
 
         FileStatus status = default;
-        bool found = targetParent is not null && missing.Length == 0
-            && directories.Known(targetParent, targetName) is not { Holds: false }
-            && Libc.TryStatusAt(directories.Open(targetParent), targetName, out status) == 0;
+        int errno = Errno.NoEntry;
+        if (targetParent is not null && missing.Length == 0 && directories.Known(targetParent, targetName) is not { Holds: false })
+        {
+            errno = Libc.TryStatusAt(directories.Open(targetParent), targetName, out status);
+        }
+
+        bool found = errno == 0;
+        if (errno is not (Errno.NoEntry or Errno.NameTooLong))
+        {
+            // what cannot be looked at may be there: the machine's fault, not the archive's
+            Failure.ThrowIf(errno, "statx", target.Full);
+        }
+
         if (found && status.IsDirectory)
         {
             throw ToDirectory(path, target.Full);

@@ -57,12 +57,18 @@ internal sealed class LayerMarks(DirectoryHandles handles, ExtractOptions option
 
         // some at a time: there may be millions
         string shown = TarText.Show(directory.Shown);
-        Libc.Rewind(handles.Open(directory));
+        Libc.Rewind(handles.Open(directory), shown);
         while (Libc.NextNames(handles.Open(directory), shown) is { Count: > 0 } names)
         {
             foreach ((byte[] name, _) in names)
             {
-                if (Libc.TryStatusAt(handles.Open(directory), name, out FileStatus status) == 0 && IsWhiteout(directory, name, status))
+                int errno = Libc.TryStatusAt(handles.Open(directory), name, out FileStatus status);
+                if (errno != Errno.NoEntry)
+                {
+                    Failure.ThrowIf(errno, "statx", directory.ShownOf(name));
+                }
+
+                if (errno == 0 && IsWhiteout(directory, name, status))
                 {
                     Failure.ThrowIf(Libc.Unlink(handles.Open(directory), name), "unlink", directory.ShownOf(name));
                 }

@@ -71,7 +71,7 @@ internal sealed class LowerLayers(IReadOnlyList<RootDirectory> topFirst, Whiteou
     {
         foreach (RootDirectory layer in topFirst)
         {
-            Libc.Rewind(layer.Handle);
+            Libc.Rewind(layer.Handle, layer.Path);
             while (Libc.NextNames(layer.Handle, layer.Path) is { Count: > 0 } names)
             {
                 foreach ((byte[] name, _) in names)

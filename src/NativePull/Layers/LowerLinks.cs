@@ -119,9 +119,14 @@ internal sealed class LowerLinks(LayerDirectories directories, Action<long> hold
             directories.Remove(parent, name);
         }
 
-        if (Libc.TryStatusAt(directories.Open(parent), name, out _) == Errno.NoEntry)
+        int errno = Libc.TryStatusAt(directories.Open(parent), name, out _);
+        if (errno == Errno.NoEntry)
         {
             Link(copied, new NameKey(parent, name));
+        }
+        else
+        {
+            Failure.ThrowIf(errno, "statx", parent.ShownOf(name));
         }
 
         for (TouchedDirectory? at = parent; at is { Holds: false }; at = at.Parent)

@@ -50,7 +50,7 @@ internal sealed class LowerRemoval(LayerDirectories directories, bool overlay, S
         {
             TouchedDirectory directory = directories.Touched.At(pending.Pop());
             string shown = TarText.Show(directory.Shown);
-            Libc.Rewind(directories.Open(directory));
+            Libc.Rewind(directories.Open(directory), shown);
             while (Libc.NextNames(directories.Open(directory), shown) is { Count: > 0 } names)
             {
                 foreach ((byte[] name, _) in names)

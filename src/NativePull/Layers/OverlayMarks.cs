@@ -36,12 +36,19 @@ internal static class OverlayMarks
             return true;
         }
 
-        if (status.Type != FileType.Regular || status.Size != 0 || Libc.GetXattr(parent, Opaque(style)) is not [(byte)'x']
-            || Libc.OpenAt(parent, name, OpenFlags.ReadOnly | OpenFlags.NoFollow, 0, out SafeFileHandle? opened) != 0)
+        if (status.Type != FileType.Regular || status.Size != 0 || Libc.GetXattr(parent, Opaque(style)) is not [(byte)'x'])
         {
             return false;
         }
 
+        int errno = Libc.OpenAt(parent, name, OpenFlags.ReadOnly | OpenFlags.NoFollow, 0, out SafeFileHandle? opened);
+        if (errno is Errno.NoEntry or Errno.AccessDenied)
+        {
+            // an image's file that its owner may not read; whiteouts are ours, and open to us
+            return false;
+        }
+
+        Failure.ThrowIf(errno, "open", name[..^1]);
         using SafeFileHandle file = opened!;
         return Libc.GetXattr(file, Whiteout(style)) is not null;
     }

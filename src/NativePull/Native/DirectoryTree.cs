@@ -115,7 +115,7 @@ internal static class DirectoryTree
     {
         while (level.Directories.Count == 0)
         {
-            Libc.Rewind(level.Directory!);
+            Libc.Rewind(level.Directory!, Show(level.Name));
             List<(byte[] Name, bool IsDirectory)> names = Libc.NextNames(level.Directory!, Show(level.Name));
             if (names.Count == 0)
             {

@@ -8,6 +8,7 @@ internal static class Errno
     internal const int PermissionDenied = 1; // EPERM
     internal const int NoEntry = 2; // ENOENT
     internal const int Interrupted = 4; // EINTR
+    internal const int NoSuchAddress = 6; // ENXIO
     internal const int TooBig = 7; // E2BIG
     internal const int AccessDenied = 13; // EACCES
     internal const int Busy = 16; // EBUSY

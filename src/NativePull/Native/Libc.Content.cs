@@ -6,6 +6,9 @@ namespace NativePull.Native;
 /// <summary>What files' content and the room for it need.</summary>
 internal static unsafe partial class Libc
 {
+    private const int SeekData = 3; // SEEK_DATA
+    private const int SeekHole = 4; // SEEK_HOLE
+
     /// <summary>pwrite(2) until all is written at <paramref name="position"/> and after it; 0 or an errno.</summary>
     internal static int WriteAll(SafeFileHandle file, ReadOnlySpan<byte> content, long position)
     {
@@ -36,11 +39,18 @@ internal static unsafe partial class Libc
     internal static int SetLength(SafeFileHandle file, long length) => Result(ftruncate(file, length));
 
     /// <summary>The next run of data from <paramref name="offset"/> on (lseek(2), SEEK_DATA and SEEK_HOLE); false where only a hole follows, or nothing.</summary>
-    internal static bool TryNextData(SafeFileHandle file, long offset, out long start, out long end)
+    /// <exception cref="LinuxException">It cannot be told: not the same as a hole.</exception>
+    internal static bool TryNextData(SafeFileHandle file, string subject, long offset, out long start, out long end)
     {
-        start = lseek(file, offset, 3);
-        end = start < 0 ? start : lseek(file, start, 4);
-        return end > start;
+        start = lseek(file, offset, SeekData);
+        end = start < 0 ? start : lseek(file, start, SeekHole);
+        if (end >= 0)
+        {
+            return end > start;
+        }
+
+        int errno = Marshal.GetLastPInvokeError();
+        return errno == Errno.NoSuchAddress ? false : throw new LinuxException("lseek", subject, errno);
     }
 
     /// <summary>Bytes that this process may still write to the file system (fstatfs(2)); null where it does not say.</summary>

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using System.Text;
 using Microsoft.Win32.SafeHandles;
 
 namespace NativePull.Native;
@@ -183,7 +184,8 @@ internal static unsafe partial class Libc
         return found;
     }
 
-    /// <summary>fgetxattr(2); null where the attribute is absent.</summary>
+    /// <summary>fgetxattr(2); null where the attribute is absent, or not for this process.</summary>
+    /// <exception cref="LinuxException">It cannot be read: nobody knows then whether it is there.</exception>
     internal static byte[]? GetXattr(SafeFileHandle file, ReadOnlySpan<byte> name)
     {
         Span<byte> small = stackalloc byte[256];
@@ -193,14 +195,20 @@ internal static unsafe partial class Libc
             return small[..(int)length].ToArray();
         }
 
-        if (Marshal.GetLastPInvokeError() != Errno.OutOfRange)
+        if (Marshal.GetLastPInvokeError() == Errno.OutOfRange)
         {
-            return null;
+            byte[] value = new byte[64 * 1024]; // XATTR_SIZE_MAX
+            length = GetXattr(file, name, value);
+            if (length >= 0)
+            {
+                return value[..(int)length];
+            }
         }
 
-        byte[] value = new byte[64 * 1024]; // XATTR_SIZE_MAX
-        length = GetXattr(file, name, value);
-        return length < 0 ? null : value[..(int)length];
+        int errno = Marshal.GetLastPInvokeError();
+        return errno is Errno.NoData or Errno.NotSupported or Errno.NoSystemCall or Errno.PermissionDenied or Errno.AccessDenied
+            ? null
+            : throw new LinuxException("fgetxattr", Encoding.UTF8.GetString(name).TrimEnd('\0'), errno);
     }
 
     private static nint ListXattrs(SafeFileHandle file, Span<byte> names, string subject)

@@ -1,6 +1,7 @@
 using System.Buffers;
 using System.Buffers.Binary;
 using System.Runtime.InteropServices;
+using System.Text;
 using Microsoft.Win32.SafeHandles;
 
 namespace NativePull.Native;
@@ -13,7 +14,8 @@ internal static unsafe partial class Libc
 
     private static readonly byte[] EmptyName = [0];
 
-    /// <summary>readlinkat(2); null where the name is no link.</summary>
+    /// <summary>readlinkat(2); null where the name is no link, or nothing.</summary>
+    /// <exception cref="LinuxException">It cannot be read.</exception>
     internal static byte[]? ReadLink(SafeFileHandle parent, ReadOnlySpan<byte> name)
     {
         byte[] target = new byte[4096]; // PATH_MAX
@@ -21,7 +23,13 @@ internal static unsafe partial class Libc
         fixed (byte* targetBytes = target)
         {
             nint length = readlinkat(parent, bytes, targetBytes, target.Length);
-            return length < 0 ? null : target[..(int)length];
+            if (length >= 0)
+            {
+                return target[..(int)length];
+            }
+
+            int errno = Marshal.GetLastPInvokeError();
+            return errno is Errno.Invalid or Errno.NoEntry ? null : throw new LinuxException("readlink", Encoding.UTF8.GetString(name).TrimEnd('\0'), errno);
         }
     }
 
@@ -40,7 +48,7 @@ internal static unsafe partial class Libc
     internal static List<byte[]> Names(SafeFileHandle directory, string subject)
     {
         List<byte[]> all = [];
-        Rewind(directory);
+        Rewind(directory, subject);
         while (NextNames(directory, subject) is { Count: > 0 } some)
         {
             foreach ((byte[] name, _) in some)
@@ -53,7 +61,13 @@ internal static unsafe partial class Libc
     }
 
     /// <summary>lseek(2): <see cref="NextNames"/> begins anew.</summary>
-    internal static void Rewind(SafeFileHandle directory) => _ = lseek(directory, 0, 0);
+    internal static void Rewind(SafeFileHandle directory, string subject)
+    {
+        if (lseek(directory, 0, 0) < 0)
+        {
+            throw new LinuxException("lseek", subject, Marshal.GetLastPInvokeError());
+        }
+    }
 
     /// <summary>getdents64(2): the next names, a buffer of them, so that a directory may be larger than memory; none at its end.</summary>
     internal static List<(byte[] Name, bool IsDirectory)> NextNames(SafeFileHandle directory, string subject)

@@ -43,7 +43,7 @@ internal sealed class DirectoryFiles(string directory) : ImageFiles
     {
         string path = Path.Combine(directory, name);
         // to open a fifo is to wait for somebody who writes
-        return File.Exists(path) && !Destination.IsStream(path)
+        return Destination.IsFile(path)
             ? new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete, 0, FileOptions.SequentialScan)
             : null;
     }

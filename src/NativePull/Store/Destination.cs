@@ -71,6 +71,10 @@ internal static class Destination
     /// <summary>Something that takes bytes and is no file: a pipe, a terminal, a device. It is written in place.</summary>
     internal static bool IsStream(string path) => Libc.TypeOf(path) is not (0 or FileType.Regular or FileType.Directory);
 
+    /// <summary>Whether there is a file; of what may not be looked at nobody knows.</summary>
+    /// <exception cref="IOException">It cannot be looked at.</exception>
+    internal static bool IsFile(string path) => Libc.TypeOf(path) == FileType.Regular;
+
     /// <summary>Whether a path is a directory or lies below it; both resolved.</summary>
     internal static bool IsWithin(string path, string directory) =>
         path == directory || directory == "/" || path.StartsWith(directory + "/", StringComparison.Ordinal);

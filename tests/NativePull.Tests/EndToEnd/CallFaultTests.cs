@@ -116,6 +116,33 @@ public sealed class CallFaultTests
         Assert.Equal(image.Layers[0].Size, new FileInfo(work["s/blobs/sha256/" + hex]).Length);
     }
 
+    /// <summary>The call that fails, and what it is about: of the lower layer's directory or of the upper one's, by which the tree would be another.</summary>
+    [Theory]
+    [InlineData("lseek", 0, "low")]
+    [InlineData("fgetxattr", 0, "kept")]
+    [InlineData("readlinkat", 1, "")]
+    [InlineData("statx", 1, "")]
+    public async Task What_cannot_be_read_is_not_taken_for_absent(string call, int layer, string file)
+    {
+        using TemporaryDirectory work = new();
+        byte[][] layers =
+        [
+            new TarBuilder().Xattr("user.of", "the image").Directory("kept/").File("kept/a").File("low", "content").End().ToArray(),
+            new TarBuilder().Directory("d/").Symlink("link", "d").File("link/b").File("kept/b").File("d/c").HardLink("twice", "d/c").HardLink("high", "low").End().ToArray(),
+        ];
+        LayoutDirectory.Write(work["new"], "v1", layers);
+        string place = work[$".l.nativepull/{layer + 1:00}-{Convert.ToHexStringLower(System.Security.Cryptography.SHA256.HashData(layers[layer]))[..12]}"];
+        string[] outputs = ["extract", $"oci:{work["new"]}", "--platform", "linux/amd64", "-q", "--layers", work["l"]];
+
+        BinaryResult result = await Binary.ProgramAsync(
+            "strace", ["-f", "-qq", "-o", "/dev/null", "-P", Path.Combine(place, file), "-e", $"trace={call}", "-e", $"inject={call}:error=EIO", Binary.File, .. outputs]);
+
+        Assert.SkipUnless(!result.Error.Contains("ptrace", StringComparison.Ordinal), "strace may not be used here");
+        Assert.Contains("Input/output error", result.Expect(8).Error, StringComparison.Ordinal);
+        Assert.Equal(["new"], work.Names);
+        (await Binary.RunAsync(outputs)).Expect(0);
+    }
+
     [Fact]
     public async Task A_failure_is_told_and_not_that_its_staging_could_not_be_removed()
     {

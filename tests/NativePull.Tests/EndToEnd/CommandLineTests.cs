@@ -89,6 +89,38 @@ public sealed class CommandLineTests
         Assert.Contains("lower case", overridden.Expect(2).Error, StringComparison.Ordinal);
     }
 
+    /// <summary>They are there for the .NET programs of the same pod or shell.</summary>
+    [Theory]
+    [InlineData("DOTNET_DbgEnableMiniDump", "1")]
+    [InlineData("DOTNET_GCLargePages", "1")]
+    [InlineData("DOTNET_GCRegionSize", "1")]
+    public async Task Settings_of_the_runtime_are_not_for_this_program(string variable, string value)
+    {
+        BinaryResult result = await Binary.RunAsync(new Dictionary<string, string> { [variable] = value }, "version");
+
+        Assert.StartsWith("nativepull ", result.Expect(0).Out, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData(3)]
+    [InlineData(4)]
+    public async Task However_few_open_files_there_may_be_it_is_no_bug(int files)
+    {
+        using TemporaryDirectory work = new();
+
+        BinaryResult result = await Binary.ProgramAsync("prlimit", $"--nofile={files}", Binary.File, "extract", $"oci:{work["absent"]}", "--rootfs", work["r"]);
+
+        Assert.Contains("Too many open files", result.Expect(8).Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Too_little_memory_to_begin_with_is_told()
+    {
+        BinaryResult result = await Binary.ProgramAsync("prlimit", "--as=30000000", Binary.File, "version");
+
+        Assert.StartsWith("nativepull: out of memory", result.Expect(8).Error, StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task The_environment_sets_ownership_and_maps_too()
     {

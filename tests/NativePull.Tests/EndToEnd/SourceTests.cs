@@ -250,6 +250,20 @@ public sealed class SourceTests(SourceFiles files) : IClassFixture<SourceFiles>
         Assert.DoesNotContain("terminated", result.Expect(6).Error, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("lay")]
+    [InlineData("lay/blobs")]
+    public async Task What_may_not_be_looked_at_says_nothing_about_the_image(string closed)
+    {
+        Assert.SkipUnless(Environment.IsPrivilegedProcess, "another user needs root");
+        using TemporaryDirectory work = await FilesAsync();
+
+        BinaryResult result = await RunAsync(
+            work, $"chmod 0755 . lay; chmod 0 {closed}; mkdir -m 0777 d; setpriv --reuid 65534 --regid 65534 --clear-groups $1 extract oci:lay --rootfs d/r");
+
+        Assert.Contains("denied", result.Expect(8).Error, StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task The_platform_is_picked_from_a_nested_index()
     {
