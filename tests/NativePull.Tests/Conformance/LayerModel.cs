@@ -1,49 +1,5 @@
 namespace NativePull.Tests.Conformance;
 
-/// <summary>The model's verdict that an archive is to be refused, and the rule by which.</summary>
-internal sealed class RefusedException(int entry, string rule) : Exception(rule)
-{
-    /// <summary>Its position in its layer.</summary>
-    internal int Entry { get; } = entry;
-
-    /// <summary>The specification allows both; such archives are not compared.</summary>
-    internal bool IsUndetermined { get; init; }
-}
-
-/// <summary>Where the specification is silent or forbids what an archive does, and the model follows a choice of ours.</summary>
-internal enum Choice
-{
-    /// <summary>A parent that nothing lists, made with the defaults.</summary>
-    ImpliedParent,
-
-    /// <summary>A parent that is there and is no directory, replaced by one.</summary>
-    ReplacedParent,
-
-    /// <summary>A parent that is a symbolic link of the same layer.</summary>
-    FollowedLink,
-
-    /// <summary><see cref="ImpliedParent"/> in a directory whose group its children inherit by themselves.</summary>
-    ImpliedInGroupDirectory,
-
-    /// <summary>A marker after entries of its layer.</summary>
-    LateMarker,
-
-    /// <summary>A marker in a directory that the layers below do not have.</summary>
-    MarkerWithoutDirectory,
-
-    /// <summary>Names of aufs's own.</summary>
-    AufsMetadata,
-
-    /// <summary>A path twice in a layer.</summary>
-    Duplicate,
-
-    /// <summary>A hard link to its own inode.</summary>
-    LinkToItself,
-
-    /// <summary>A hard link into a lower layer.</summary>
-    LinkIntoLowerLayer,
-}
-
 /// <summary>
 /// What layers mean, by the OCI image specification's layer.md alone: written from its sentences (quoted at each rule) without a look at the code
 /// under test, in memory, not optimised. Where the specification is silent the rule says "Choice". Paths are Latin-1, one character a byte.
@@ -58,12 +14,12 @@ internal sealed class LayerModel
 
     // "an image root filesystem has an initial state as an empty directory"
     // Choice: a directory that nothing lists has mode 0755, owner 0:0 and time 0; the root is one.
-    private readonly Node root = Node.ImpliedDirectory();
+    private readonly ModelNode root = ModelNode.ImpliedDirectory();
     private int layerNumber;
 
     private readonly List<(int Entry, Choice Choice)> choices = [];
-    private readonly List<(Node Node, Copy Before)> copied = [];
-    private readonly HashSet<Node> rewritten = [];
+    private readonly List<(ModelNode Node, ModelCopy Before)> copied = [];
+    private readonly HashSet<ModelNode> rewritten = [];
     private int current;
 
     // whether the markers of the layer being applied did
@@ -115,8 +71,8 @@ internal sealed class LayerModel
     // Where no link of this layer is left, there is no need for the copy.
     private void ForgetUnneededCopies()
     {
-        HashSet<Copy> needed = [.. Nodes(root).Where(node => node.Layer == layerNumber || rewritten.Contains(node)).Select(node => node.Copy)];
-        foreach ((Node node, Copy before) in copied)
+        HashSet<ModelCopy> needed = [.. Nodes(root).Where(node => node.Layer == layerNumber || rewritten.Contains(node)).Select(node => node.Copy)];
+        foreach ((ModelNode node, ModelCopy before) in copied)
         {
             node.Copy = needed.Contains(node.Copy) ? node.Copy : before;
         }
@@ -125,7 +81,7 @@ internal sealed class LayerModel
         rewritten.Clear();
     }
 
-    private static IEnumerable<Node> Nodes(Node at) => at.Children.Values.SelectMany(child => Nodes(child).Prepend(child));
+    private static IEnumerable<ModelNode> Nodes(ModelNode at) => at.Children.Values.SelectMany(child => Nodes(child).Prepend(child));
 
     private void Note(bool met, Choice choice)
     {
@@ -178,7 +134,7 @@ internal sealed class LayerModel
         }
 
         // All of them are looked up before the first is applied, so that they do not depend on each other's order.
-        List<(Node Directory, string? Name)> found = [];
+        List<(ModelNode Directory, string? Name)> found = [];
         foreach ((int entry, List<string> parent, string? name) in markers)
         {
             if (Find(parent) is { } directory)
@@ -194,7 +150,7 @@ internal sealed class LayerModel
             }
         }
 
-        foreach ((Node directory, string? name) in found)
+        foreach ((ModelNode directory, string? name) in found)
         {
             if (name is null)
             {
@@ -224,9 +180,9 @@ internal sealed class LayerModel
             return;
         }
 
-        Node parent = MakeParents(path[..^1]);
+        ModelNode parent = MakeParents(path[..^1]);
         string name = path[^1];
-        Node? existing = parent.Children.GetValueOrDefault(name);
+        ModelNode? existing = parent.Children.GetValueOrDefault(name);
         if (entry.Kind == EntryKind.HardLink)
         {
             AddHardLink(parent, name, existing, entry);
@@ -242,13 +198,13 @@ internal sealed class LayerModel
             // "In all other cases, the implementation MUST do the semantic equivalent of … removing the file path, recreating the file path, based on
             // the contents and attributes of the changeset entry": another inode, so other hard links of the old one keep what they have. A
             // symbolic link to a directory is not a directory.
-            parent.Children[name] = new Node(new Inode(entry, layerNumber), layerNumber);
+            parent.Children[name] = new ModelNode(new ModelInode(entry, layerNumber), layerNumber);
         }
     }
 
     // "Hardlinked files are on a same device … and have the same inode." Choice: the member's own mode, owner and times are not looked at, as tar(1)
     // does; they belong to the inode and came with the entry that made it.
-    private void AddHardLink(Node parent, string name, Node? existing, ModelEntry entry)
+    private void AddHardLink(ModelNode parent, string name, ModelNode? existing, ModelEntry entry)
     {
         List<string> target = Components(entry.Target);
         if (existing is not null && FindFile(target) is { } self
@@ -264,7 +220,7 @@ internal sealed class LayerModel
         parent.Children.Remove(name);
         // Choice: what a link names must be there already, in this layer or below ("Extracting a layer with hardlink references to files outside of
         // the layer may fail" allows to refuse the latter; we do not).
-        Node? linked = FindFile(target);
+        ModelNode? linked = FindFile(target);
         if (linked is null && (removedSomething || wasThere))
         {
             // Undetermined: a link to what was below or behind the very name it takes; a link to what a marker of its own layer removes. By the order
@@ -283,14 +239,14 @@ internal sealed class LayerModel
 
     // In a union of per-layer directories a link to a lower layer's file is a copy in this layer ("Union filesystem implementations may have limited or
     // no support for hardlinks, particularly when … a hardlink is created to a file in a lower filesystem"): its old name moves to the copy too, but
-    // other lower names of the same inode do not. Node.Copy keeps that apart from the inode.
-    private void CopyUp(Node linked, Node? existing, Node parent, string name)
+    // other lower names of the same inode do not. ModelNode.Copy keeps that apart from the inode.
+    private void CopyUp(ModelNode linked, ModelNode? existing, ModelNode parent, string name)
     {
         if (linked.Copy.Layer != layerNumber)
         {
             Note(true, Choice.LinkIntoLowerLayer);
             copied.Add((linked, linked.Copy));
-            linked.Copy = new Copy(layerNumber);
+            linked.Copy = new ModelCopy(layerNumber);
         }
 
         if (existing is not null)
@@ -304,27 +260,27 @@ internal sealed class LayerModel
         }
         else
         {
-            parent.Children[name] = new Node(linked.Body, layerNumber) { Copy = linked.Copy };
+            parent.Children[name] = new ModelNode(linked.Body, layerNumber) { Copy = linked.Copy };
         }
     }
 
-    private Node? FindFile(List<string> target) =>
+    private ModelNode? FindFile(List<string> target) =>
         target.Count > 0 && Resolve(target[..^1]) is { } parent ? Find(parent)?.Children.GetValueOrDefault(target[^1]) : null;
 
     // The specification speaks only of listed entries. Choices: parents that the layer does not list are those there are, with the attributes they have;
     // what is not there is made with the defaults; and what is there but is no directory is in the way of the path and is replaced by one ("In all
     // other cases … removing the file path, recreating the file path"), as everything is that an entry meets at its own path.
-    private Node MakeParents(List<string> path)
+    private ModelNode MakeParents(List<string> path)
     {
         List<string> real = Resolve(path) ?? throw new RefusedException(current, "links in a circle");
-        Node at = root;
+        ModelNode at = root;
         foreach (string name in real)
         {
             if (at.Children.GetValueOrDefault(name) is not { IsDirectory: true } next)
             {
                 Note(true, at.Children.ContainsKey(name) ? Choice.ReplacedParent : Choice.ImpliedParent);
                 Note((at.Body.Mode & 0x400) != 0, Choice.ImpliedInGroupDirectory);
-                next = Node.ImpliedDirectory();
+                next = ModelNode.ImpliedDirectory();
                 at.Children[name] = next;
             }
 
@@ -375,9 +331,9 @@ internal sealed class LayerModel
     }
 
     /// <summary>The directory at exactly that path.</summary>
-    private Node? Find(List<string> path)
+    private ModelNode? Find(List<string> path)
     {
-        Node at = root;
+        ModelNode at = root;
         foreach (string name in path)
         {
             if (at.Children.GetValueOrDefault(name) is not { IsDirectory: true } next)
@@ -409,10 +365,10 @@ internal sealed class LayerModel
 
         return tree;
 
-        void Visit(string path, Node node)
+        void Visit(string path, ModelNode node)
         {
             tree[path] = node.Body.Describe();
-            foreach ((string name, Node child) in node.Children)
+            foreach ((string name, ModelNode child) in node.Children)
             {
                 string childPath = path.Length == 0 ? name : $"{path}/{name}";
                 Visit(childPath, child);
@@ -465,61 +421,4 @@ internal sealed class LayerModel
         path.Count > 0
         && (path[^1].StartsWith(WhiteoutPrefix, StringComparison.Ordinal)
             || path.Exists(name => name.StartsWith(WhiteoutPrefix + WhiteoutPrefix, StringComparison.Ordinal)));
-
-    /// <summary>The copy of a file in one layer's directory.</summary>
-    private sealed class Copy(int layer)
-    {
-        internal int Layer { get; } = layer;
-    }
-
-    /// <summary>A name in a directory.</summary>
-    private sealed class Node(Inode body, int layer)
-    {
-        internal Inode Body { get; } = body;
-
-        /// <summary>The one that made the name.</summary>
-        internal int Layer { get; } = layer;
-
-        internal Copy Copy { get; set; } = new(layer);
-
-        internal Dictionary<string, Node> Children { get; } = [];
-
-        internal bool IsDirectory => Body.Kind == EntryKind.Directory;
-
-        internal static Node ImpliedDirectory() => new(new Inode(new ModelEntry(EntryKind.Directory, "") { Mode = 0x1ED }, 0), 0);
-    }
-
-    /// <summary>What hard links share.</summary>
-    private sealed class Inode(ModelEntry entry, int layer)
-    {
-        private ModelEntry attributes = entry;
-
-        internal int Layer { get; } = layer;
-
-        internal EntryKind Kind => attributes.Kind;
-
-        internal string Target => attributes.Target;
-
-        internal int Mode => attributes.Mode;
-
-        internal void ReplaceAttributes(ModelEntry entry) => attributes = entry;
-
-        internal string Describe()
-        {
-            string what = Kind switch
-            {
-                EntryKind.File => $"file {TreeText.Content(attributes.Content())}",
-                EntryKind.Directory => "directory",
-                EntryKind.SymbolicLink => $"link to '{TreeText.Show(attributes.Target)}'",
-                EntryKind.Fifo => "fifo",
-                EntryKind.CharacterDevice => $"character {attributes.Major}:{attributes.Minor}",
-                EntryKind.BlockDevice => $"block {attributes.Major}:{attributes.Minor}",
-                _ => throw new InvalidOperationException($"{Kind} is no inode"),
-            };
-            // the mode of a symbolic link is 0777 on Linux whatever one asks for; symlink(7)
-            int mode = Kind == EntryKind.SymbolicLink ? 0x1FF : attributes.Mode;
-            return $"{what} {TreeText.Octal(mode)} {attributes.Uid}:{attributes.Gid} {TreeText.Time(attributes.Seconds, attributes.Nanoseconds)}"
-                + TreeText.Xattrs(attributes.Xattrs);
-        }
-    }
 }
