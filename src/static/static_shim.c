@@ -93,6 +93,21 @@ bool __wrap_RhInitialize(bool is_library)
     _exit(8);
 }
 
+/*
+ * Container runtimes that do not know clone3(2) yet answer it with EPERM, and glibc goes on to clone(2) only where a kernel lacks it: no thread and no process
+ * could be made. Its own call (clone-internal.c) comes here first. As above for the way here.
+ */
+struct clone_args;
+int __real___clone3(struct clone_args *arguments, size_t size, int (*function)(void *), void *argument);
+int __wrap___clone3(struct clone_args *arguments, size_t size, int (*function)(void *), void *argument);
+int __wrap___clone3(struct clone_args *arguments, size_t size, int (*function)(void *), void *argument)
+{
+    int result = __real___clone3(arguments, size, function, argument);
+    if (result < 0 && errno == EPERM)
+        errno = ENOSYS;
+    return result;
+}
+
 /* Random bytes from the system call; the runtime's own version opens /dev/urandom, which may not be there. */
 static int32_t fill_random(uint8_t *bytes, int32_t count)
 {

@@ -32,14 +32,14 @@ public sealed class FilteredCallsTests
     internal const int OpenAt2 = 437;
     private const int FirstOfLinux5 = 424;
 
-    // refused with anything but ENOSYS, it leaves any program on a current C library without threads, which is why no runtime does that any more
     private const int Clone3 = 435;
 
     [Theory]
     [InlineData("openat2 is not there", 38, OpenAt2, OpenAt2)]
     [InlineData("openat2 is refused", 1, OpenAt2, OpenAt2)]
     [InlineData("an older kernel", 38, FirstOfLinux5, 480)]
-    [InlineData("a filter older than the kernel", 1, Clone3 + 1, 480)]
+    [InlineData("clone3 is refused", 1, Clone3, Clone3)]
+    [InlineData("a filter older than the kernel", 1, FirstOfLinux5, 480)]
     public async Task The_same_trees_come_out(string what, int errno, int first, int last)
     {
         Assert.SkipUnless(Environment.IsPrivilegedProcess, "devices and owners need root");
@@ -82,6 +82,26 @@ public sealed class FilteredCallsTests
 
         Assert.Equal(["kept", "l", "r", "s"], work.Names);
         Assert.Equal(["r/out/escaped", "r/up/escaped"], [.. Directory.GetFiles(work["r"], "*", SearchOption.AllDirectories).Select(path => path[(work.Path.Length + 1)..]).Order(StringComparer.Ordinal)]);
+    }
+
+    // it is a process, where the above needs threads
+    [Theory]
+    [InlineData(38)]
+    [InlineData(1)]
+    public async Task A_credential_helper_is_started_without_clone3(int errno)
+    {
+        await using FakeRegistry registry = new FakeRegistry { Auth = new FakeAuth { IsBasic = true, User = "ann", Password = "secret" } }.Start();
+        FakeImage image = new FakeImage(registry, "a/b").Layer(("f", [1])).Publish();
+        using TemporaryDirectory work = new();
+        await File.WriteAllTextAsync(work["docker-credential-knows"], "#!/bin/sh\necho '{\"Username\":\"ann\",\"Secret\":\"secret\"}'\n", TestContext.Current.CancellationToken);
+        File.SetUnixFileMode(work["docker-credential-knows"], (UnixFileMode)0b111_101_101);
+        await File.WriteAllTextAsync(work["auth.json"], """{"credsStore":"knows"}""", TestContext.Current.CancellationToken);
+
+        BinaryResult result = await Binary.ProgramAsync(
+            "env", [$"PATH={work.Path}:{Environment.GetEnvironmentVariable("PATH")}", "python3", .. Without(errno, [Clone3]), Binary.File, .. Pull(image, work), "--authfile", work["auth.json"]]);
+
+        result.Expect(0);
+        Assert.True(File.Exists(work["r/f"]));
     }
 
     /// <summary>Arguments for Python, before a command: it gets these calls refused.</summary>
