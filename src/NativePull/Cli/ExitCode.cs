@@ -35,6 +35,8 @@ internal static class ExitCode
         _ when interruption is { } reason => new PullException(reason, reason == PullError.Interrupted ? "interrupted" : "terminated"),
         PullException known => known,
         UnauthorizedAccessException denied => new PullException(PullError.Permission, denied.Message),
+        // so the BCL tells of a relative path in a directory that was removed: getcwd(2), ENOENT
+        FileNotFoundException { FileName: null } => new PullException(PullError.Machine, "the current directory, which a relative path begins at, is not there any more"),
         IOException io => new PullException(ReasonOf(io), io.Message, io.InnerException),
         _ when IsOutOfMemory(failure) => new PullException(PullError.Machine, "out of memory", failure),
         // no open file was left for what the runtime makes once, at its first use

@@ -87,6 +87,10 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
             SetMode(place, Harmless(entry.Mode, owned, directory: false), path);
             Attributes(place, entry, path, acls: true);
         }
+        else
+        {
+            report.XattrsLost += entry.Xattrs.Count(xattr => AccessList.Is(xattr.Name));
+        }
 
         Failure.ThrowIf(Libc.SetTimesAt(parent, name, entry.Modified.Seconds, entry.Modified.Nanoseconds), "utimensat", path);
         CountTime(place, entry.Modified, path);
@@ -153,7 +157,7 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
             if (!OverlayMarks.IsMark(name, options.Whiteouts))
             {
                 Take(name.Length - 1 + value.Length, path);
-                Attribute(Libc.SetXattr(to, name, value), name, path);
+                Attribute(Libc.SetXattr(to, name, value), name, path, isFile: true);
             }
         }
 
@@ -294,7 +298,7 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
 
             byte[] name = options.Format == LayerFormat.Overlay ? OverlayMarks.Escape(xattr.Name, options.Whiteouts) : xattr.Name;
             Take(xattr.Size, path);
-            any |= Attribute(place.SetXattr([.. name, 0], options.Ownership == OwnershipPolicy.Map ? Mapped(xattr, path.ToArray()) : xattr.Value), xattr.Name, path);
+            any |= Attribute(place.SetXattr([.. name, 0], options.Ownership == OwnershipPolicy.Map ? Mapped(xattr, path.ToArray()) : xattr.Value), xattr.Name, path, isFile: place.Name is null);
         }
 
         return any;
@@ -339,15 +343,15 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
         return value;
     }
 
-    // False: it is lost.
-    private bool Attribute(int errno, ReadOnlySpan<byte> name, ReadOnlySpan<byte> path)
+    // False: it is lost. isFile: or a directory.
+    private bool Attribute(int errno, ReadOnlySpan<byte> name, ReadOnlySpan<byte> path, bool isFile)
     {
         if (errno == 0)
         {
             return true;
         }
 
-        if (options.Xattrs != XattrPolicy.Keep && IsXattrRefusal(errno))
+        if (IsXattrRefusal(errno) && (options.Xattrs != XattrPolicy.Keep || IsForeign(name, errno, isFile)))
         {
             report.XattrsLost++;
             return false;
@@ -356,6 +360,15 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
         throw IsXattrRefusal(errno)
             ? Failure.CannotHold($"the attribute {TarText.Show(name.TrimEnd((byte)0))} (--xattrs try goes on without)", "setxattr", path, errno)
             : new LinuxException($"setxattr {TarText.Show(name.TrimEnd((byte)0))} of", TarText.Show(path), errno);
+    }
+
+    // What can be had nowhere on Linux is no reason to have none of the image (xattr(7)): names of other systems, as tar on a Mac writes them (com.apple.*), unless
+    // the file system takes them; user.* of links, fifos and devices.
+    private static bool IsForeign(ReadOnlySpan<byte> name, int errno, bool isFile)
+    {
+        bool isUsers = name.StartsWith("user."u8);
+        return isUsers ? !isFile
+            : errno == Errno.NotSupported && !name.StartsWith("trusted."u8) && !name.StartsWith("security."u8) && !name.StartsWith("system."u8);
     }
 
     // ENOSPC too: it is how ext4 says that an attribute is too large for it

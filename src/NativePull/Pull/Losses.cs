@@ -22,9 +22,10 @@ internal static class Losses
             {
                 XattrPolicy.Drop => "--xattrs drop",
                 XattrPolicy.Try => "--xattrs try: refused by the kernel or the file system",
-                _ => "user.containers.override_stat of the image's own",
+                _ when options.Ownership == OwnershipPolicy.OverrideStat => "user.containers.override_stat of the image's own, or such that no file of Linux has",
+                _ => "no file of Linux has such",
             });
-            Add(sentences, report.DevicesSkipped, "device node was left out", "device nodes were left out", "--devices skip");
+            Add(sentences, report.DevicesSkipped, "device node was left out", "device nodes were left out", options.Devices == DevicePolicy.Skip ? "--devices skip" : "device 0:0, which is a whiteout to overlayfs");
             Add(sentences, report.TimesLost, "modification time was changed", "modification times were changed", "this file system holds no such fractions or dates");
         }
 

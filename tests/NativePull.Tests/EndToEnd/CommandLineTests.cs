@@ -68,6 +68,19 @@ public sealed class CommandLineTests
         Assert.DoesNotContain("secret", result.Error, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("oci:$0/lay --rootfs r")]
+    [InlineData("oci:lay --rootfs $0/r")]
+    [InlineData("oci:lay --tar -")]
+    public async Task In_a_directory_that_is_gone_a_relative_path_is_told_as_what_it_is(string arguments)
+    {
+        using TemporaryDirectory work = new();
+
+        BinaryResult result = await Binary.ProgramAsync("bash", "-c", $"mkdir $0/d; cd $0/d; rmdir $0/d; $1 extract {arguments} | cat; exit ${{PIPESTATUS[0]}}", work.Path, Binary.File);
+
+        Assert.Equal("nativepull: the current directory, which a relative path begins at, is not there any more\n", result.Expect(8).Error);
+    }
+
     [Fact]
     public async Task Version_is_one_line_on_stdout()
     {

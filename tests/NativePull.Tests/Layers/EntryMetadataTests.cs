@@ -176,6 +176,23 @@ public sealed class EntryMetadataTests
     }
 
     [Fact]
+    public void Attributes_that_no_file_of_Linux_has_are_counted_and_keep_nobody_from_the_image()
+    {
+        SkipUnlessRoot();
+        PaxTarEntry link = new(TarEntryType.SymbolicLink, "link", [KeyValuePair.Create("SCHILY.xattr.user.a", "1"), KeyValuePair.Create("SCHILY.xattr.system.posix_acl_access", "2")]) { LinkName = "x" };
+        PaxTarEntry fifo = new(TarEntryType.Fifo, "fifo", [KeyValuePair.Create("SCHILY.xattr.user.a", "1"), KeyValuePair.Create("SCHILY.xattr.trusted.a", "1")]);
+        using Tree tree = new(
+            new ExtractOptions { Privileges = Root, Format = LayerFormat.Flat },
+            File("f", 0x1A4, 0, 0, ("com.apple.provenance", "1"), ("user.a", "1")),
+            Owned(link, 0, 0, 0x1FF),
+            Owned(fifo, 0, 0, 0x1A4));
+
+        Assert.Equal([("user.a", "1")], tree.Xattrs("f"));
+        Assert.Equal((FileType.Symlink, FileType.Fifo), (tree.Status("link").Type, tree.Status("fifo").Type));
+        Assert.Equal(4, tree.Report.XattrsLost);
+    }
+
+    [Fact]
     public void Dropped_attributes_are_counted()
     {
         using Tree tree = new(new ExtractOptions { Format = LayerFormat.Flat, Xattrs = XattrPolicy.Drop }, File("f", 0x1A4, Libc.EffectiveUser, Libc.EffectiveGroup, ("user.a", "1"), ("user.b", "2")));
