@@ -22,7 +22,8 @@ internal static class ExtractCommand
     // Needs no store, and makes none but where stdin, or more names than memory has room for, have no other place to be kept.
     private static async Task FromSourceAsync(Session session, SourceName source, OutputOptions outputs)
     {
-        if (source.Path != SourceName.Stdin)
+        // what the shell makes of <(…), and /dev/stdin behind a pipe, lie nowhere that an output could be
+        if (source.Path != SourceName.Stdin && !Destination.IsStream(source.Path))
         {
             OutputArguments.CheckApart(outputs, ("the source", Destination.Resolve(source.Path)));
         }
