@@ -83,6 +83,20 @@ public sealed class SourceTests(SourceFiles files) : IClassFixture<SourceFiles>
         Assert.Equal([.. Inputs.Concat(["l", "r", "x.tar"]).Order(StringComparer.Ordinal)], work.Names);
     }
 
+    [Theory]
+    [InlineData("$1 extract oci-archive:<(cat oci.tar)")]
+    [InlineData("cat oci.tar.zst | $1 extract oci-archive:/dev/stdin")]
+    [InlineData("mkfifo d/pipe; cat docker.tar > d/pipe & $1 extract docker-archive:d/pipe")]
+    public async Task A_pipe_that_has_a_name_is_read_like_stdin(string command)
+    {
+        using TemporaryDirectory work = await FilesAsync();
+
+        (await RunAsync(work, $"mkdir d; {command} --rootfs r --tar x.tar --store /proc/none")).Expect(0);
+
+        Assert.Equal("two", await File.ReadAllTextAsync(work["r/bin/tool"], Token));
+        Assert.Equal(await File.ReadAllBytesAsync(work["reference.tar"], Token), await File.ReadAllBytesAsync(work["x.tar"], Token));
+    }
+
     [Fact]
     public async Task Stdin_to_stdout_keeps_its_copy_in_the_store_and_leaves_none_there()
     {
