@@ -50,7 +50,7 @@ need_packages "other programs that must agree with NativePull" skopeo umoci dock
   mmdebstrap openssl nginx-light busybox-static apache2-utils sqlite3 xz-utils time bsdutils strace util-linux mount iproute2 tar zstd procps \
   fuse-overlayfs exfat-fuse exfatprogs e2fsprogs shellcheck
 want_packages "another reader of override_stat" containers-storage
-want_packages "file systems to extract to" xfsprogs btrfs-progs
+want_packages "file systems to extract to" xfsprogs btrfs-progs ntfs-3g
 # without it those tests are skipped and say so
 scripts/vm.sh || say "no virtual machines here"
 image=$PWD/artifacts/test-image

@@ -213,11 +213,25 @@ internal sealed class Options
         static bool IsWord(OptionResult result, string word) => result.Tokens.Count == 1 && result.Tokens[0].Value == word;
     }
 
+    /// <summary>A script's variable without a value, most likely: to go on without it would be another call than was meant.</summary>
+    internal const string NamesNothing = "\"\" names nothing";
+
     /// <summary>The environment's name of an option.</summary>
     internal static string EnvironmentName(Option option) =>
         "NATIVEPULL_" + option.Name.TrimStart('-').Replace('-', '_').ToUpperInvariant();
 
-    private static Option<string?> Text(string name, string help, string description) => new(name) { HelpName = help, Description = description };
+    private static Option<string?> Text(string name, string help, string description)
+    {
+        Option<string?> option = new(name) { HelpName = help, Description = description };
+        option.Validators.Add(result =>
+        {
+            if (result.Tokens is [{ Value: "" }])
+            {
+                result.AddError($"{name}: {NamesNothing}");
+            }
+        });
+        return option;
+    }
 
     private static Option<TimeSpan?> Duration(string name, string description) => Parsed<TimeSpan?>(
         name,

@@ -64,13 +64,9 @@ internal static class OutputArguments
     {
         string? layers = parsed.GetValue(options.LayerDirectories);
         string? tar = parsed.GetValue(options.Tar);
-        foreach ((string option, string? typed) in new[] { ("--rootfs DIR", rootfs), ("--layers DIR", layers), ("--tar FILE", tar) })
+        if (rootfs is "")
         {
-            if (typed is "")
-            {
-                // a script's variable without a value: an output less would be a part of what was asked for
-                throw new PullException(PullError.Usage, $"{option}: \"\" names nothing");
-            }
+            throw new PullException(PullError.Usage, $"DIR: {Options.NamesNothing}");
         }
 
         if (tar is "/dev/stdout" or "/dev/fd/1" or "/proc/self/fd/1")

@@ -102,7 +102,7 @@ internal sealed class SourceExtractor(Stream stdin, Func<Task<string>> spool, IP
         bool isPlain = false;
         try
         {
-            isPlain = file.CanSeek && !LayerStream.IsCompressed(file, source.Text);
+            isPlain = file.CanSeek && !LayerStream.IsCompressed(file, "archive");
             return isPlain ? file : await SpoolAsync(file, source, limits, token);
         }
         finally
@@ -127,7 +127,7 @@ internal sealed class SourceExtractor(Stream stdin, Func<Task<string>> spool, IP
         FileStream copy = SpoolFile.Create(path, token);
         try
         {
-            using Stream plain = LayerStream.Decompress(input, source.Text, limits);
+            using Stream plain = LayerStream.Decompress(input, "archive", limits);
             byte[] buffer = new byte[256 * 1024];
             int read = plain.ReadAtLeast(buffer, TarHeader.BlockSize, throwOnEndOfStream: false);
             CheckBegin(buffer.AsSpan(0, read));

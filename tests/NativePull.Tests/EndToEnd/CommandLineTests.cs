@@ -29,6 +29,8 @@ public sealed class CommandLineTests
         { "a bad limit of size", ["pull", "--max-unpacked", "0", "example.com/a"] },
         { "a bad limit of entries", ["pull", "--max-entries", "1k", "example.com/a"] },
         { "extract to nowhere", ["extract", "example.com/a"] },
+        { "a store without a name", ["pull", "--store", "", "example.com/a"] },
+        { "credentials without a name", ["pull", "--authfile=", "example.com/a"] },
         { "a directory without a name", ["pull", "--rootfs", "", "example.com/a"] },
         { "a directory without a name, in short", ["example.com/a", ""] },
         { "layers without a name, beside another output", ["extract", "example.com/a", "--rootfs", "x", "--layers", ""] },
