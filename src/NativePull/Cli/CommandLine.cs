@@ -32,7 +32,7 @@ internal static class CommandLine
 
     /// <summary>Whether a failure outside of any work, for want of memory say, shall be a document too.</summary>
     internal static bool WantsJson(string[] arguments) =>
-        arguments.TakeWhile(word => word != "--").Any(word => word is "--json" or "--json=true" or "--json:true") || Environment.GetEnvironmentVariable("NATIVEPULL_JSON") is "true";
+        arguments.TakeWhile(word => word != "--").Any(word => word is "--json" or "--json=true" or "--json:true") || Environment.GetEnvironmentVariable("NATIVEPULL_JSON") is "true" or "1";
 
     private static RootCommand Build()
     {
@@ -146,12 +146,15 @@ internal static class CommandLine
             string? value = option.Name is "--help" or "--version" ? null : Environment.GetEnvironmentVariable(Options.EnvironmentName(option));
             if (!typed && !string.IsNullOrEmpty(value))
             {
-                added.Add($"{option.Name}={value}");
+                added.Add($"{option.Name}={(option is Option<bool> ? OfFlag(value) : value)}");
             }
         }
 
         return added.Count == 0 ? parsed : root.Parse([.. arguments.TakeWhile(word => word != "--"), .. added, .. arguments.SkipWhile(word => word != "--")], Configuration);
     }
+
+    // A variable that is a flag has 1 in it more often than not.
+    private static string OfFlag(string value) => value switch { "1" => "true", "0" => "false", _ => value };
 
     // The parser takes what it does not know for an argument; no reference begins with a dash, and a directory that does can follow "--".
     private static string? UnknownOption(ParseResult parsed) => parsed.Tokens

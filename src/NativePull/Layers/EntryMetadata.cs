@@ -260,20 +260,25 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
         if (!Failure.IsRefusal(errno))
         {
             Failure.ThrowIf(errno, "chmod", path);
-            if (keepsModes == true)
+            // without CAP_FSETID the bit of a group that this process is not in is left out in silence (chmod(2)), so it is looked at each time
+            if (keepsModes == true && (mode & SetGroup) == 0)
             {
                 return;
             }
 
             // some file systems without modes take any and keep none; two different ones kept are proof enough
-            if (place.Status(path).Permissions == mode)
+            uint kept = place.Status(path).Permissions;
+            if (kept == mode)
             {
                 keepsModes ??= firstMode is { } first && first != mode ? true : null;
                 firstMode = mode;
                 return;
             }
 
-            keepsModes = false;
+            if ((kept | SetGroup) != mode)
+            {
+                keepsModes = false;
+            }
         }
 
         report.ModesLost++;

@@ -238,7 +238,7 @@ internal sealed class ExtractReport
     /// <summary>Entries that belong to somebody else than the archive says.</summary>
     internal long OwnersLost { get; set; }
 
-    /// <summary>Entries without the setuid or setgid bit, because it would speak for the wrong owner, or on a file system without modes.</summary>
+    /// <summary>Entries without the setuid or setgid bit, because it would speak for the wrong owner or the kernel left it out, or on a file system without modes.</summary>
     internal long ModesLost { get; set; }
 
     internal long XattrsLost { get; set; }

@@ -17,7 +17,7 @@ internal static class Losses
                 OwnershipPolicy.OverrideStat => "a symbolic link takes no user.containers.override_stat",
                 _ => "this process may not give files to them",
             });
-            Add(sentences, report.ModesLost, "mode was not kept", "modes were not kept", "no setuid or setgid for another owner, or none on this file system");
+            Add(sentences, report.ModesLost, "mode was not kept", "modes were not kept", "no setuid or setgid for another owner or without CAP_FSETID, or none on this file system");
             Add(sentences, report.XattrsLost, "extended attribute was left out", "extended attributes were left out", options.Xattrs switch
             {
                 XattrPolicy.Drop => "--xattrs drop",

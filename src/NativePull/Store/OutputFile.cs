@@ -88,18 +88,29 @@ internal sealed class OutputFile : Stream
     }
 
     /// <summary>What is flushed is renamed into place; over an older file of the name.</summary>
+    /// <exception cref="PullException">Machine: it is in place, and what was there may come back.</exception>
     internal void Publish()
     {
         if (temporary is not null)
         {
             Libc.Rename(temporary, name);
-            if (sync)
-            {
-                Libc.FlushDirectory(Path.GetDirectoryName(name) ?? "/", file);
-            }
         }
 
+        // the temporary name is another's from here on
         published = true;
+        if (temporary is null || !sync)
+        {
+            return;
+        }
+
+        try
+        {
+            Libc.FlushDirectory(Path.GetDirectoryName(name) ?? "/", file);
+        }
+        catch (LinuxException failure)
+        {
+            throw new PullException(PullError.Machine, $"{name} is the new archive, but may be absent or the old one after a power cut: {failure.Message}");
+        }
     }
 
     public override void Flush() { }

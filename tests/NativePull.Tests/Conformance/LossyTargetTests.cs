@@ -103,6 +103,26 @@ public sealed class LossyTargetTests
         Assert.Equal(2, lines.Count(line => line.EndsWith("-user-by0-try-nodev", StringComparison.Ordinal)));
     }
 
+    [Fact]
+    public async Task A_setgid_bit_that_the_kernel_leaves_out_in_silence_is_counted()
+    {
+        string[] lines = await RunAsync(
+            "setpriv --bounding-set -fsetid ./np pull $ref --store t/s --rootfs t/r --layers t/l --json 2>/dev/null; show t/r",
+            registry =>
+            {
+                // files before and after: that other modes are kept is known by then
+                byte[] layer = new TarBuilder().File("a", "", 0x1A4).File("b", "", 0x1ED).Directory("mail/", 0x5FD, 0, 8).File("wall", "", 0x5ED, 0, 5).File("z", "", 0x9ED, 1, 1)
+                    .End().ToArray();
+                byte[] above = new TarBuilder().File("mail/new").End().ToArray();
+                return new FakeImage(registry, "a/b").Layer(TarBuilder.GZip(layer), Digest.Of(layer)).Layer(TarBuilder.GZip(above), Digest.Of(above)).Publish();
+            });
+
+        Assert.Equal((0, 2, 0, 0, 0), Lost(lines[0]));
+        Assert.Contains("mail d0775 0:8", lines);
+        Assert.Contains("wall f0755 0:5", lines);
+        Assert.Contains("z f04755 1:1", lines);
+    }
+
     // chown(2) gives a file to any group of its owner's; and a directory with the setgid bit gives its own to whatever is made in it
     [Fact]
     public async Task Who_is_in_a_group_keeps_it_and_nothing_runs_for_one_that_only_its_directory_has()

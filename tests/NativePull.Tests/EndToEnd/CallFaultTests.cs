@@ -175,6 +175,22 @@ public sealed class CallFaultTests
         Assert.Equal(before, work.Names);
     }
 
+    [Fact]
+    public async Task An_archive_whose_name_could_not_be_flushed_is_there_and_said_to_be()
+    {
+        using TemporaryDirectory work = await TwoImagesAsync();
+
+        BinaryResult result = await Binary.ProgramAsync(
+            "strace",
+            ["-f", "-qq", "-o", "/dev/null", "-P", work.Path, "-e", "trace=fsync", "-e", "inject=fsync:error=EIO",
+             Binary.File, "extract", $"oci:{work["new"]}", "--platform", "linux/amd64", "--tar", work["x"], "-q"]);
+
+        Assert.SkipUnless(!result.Error.Contains("ptrace", StringComparison.Ordinal), "strace may not be used here");
+        Assert.Contains("x is the new archive, but may be absent or the old one after a power cut: fsync", result.Expect(8).Error, StringComparison.Ordinal);
+        (await Binary.RunAsync("extract", $"oci:{work["new"]}", "--platform", "linux/amd64", "--tar", work["y"])).Expect(0);
+        Assert.Equal(await File.ReadAllBytesAsync(work["y"], Token), await File.ReadAllBytesAsync(work["x"], Token));
+    }
+
     private static byte[] Layer(string name) => new TarBuilder().Directory("d/").File("d/a", name).File(name, "content").HardLink("h", name).End().ToArray();
 
     // The layouts "old" and "new", and what the old one became.

@@ -136,6 +136,21 @@ public sealed class CommandLineTests
         Assert.StartsWith("nativepull: out of memory", result.Expect(8).Error, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("1", true)]
+    [InlineData("true", true)]
+    [InlineData("0", false)]
+    [InlineData("false", false)]
+    [InlineData("", false)]
+    public async Task The_environment_sets_a_flag_or_does_not(string value, bool isSet)
+    {
+        using TemporaryDirectory work = new();
+
+        BinaryResult result = await Binary.RunAsync(new Dictionary<string, string> { ["NATIVEPULL_JSON"] = value }, "extract", $"oci:{work["absent"]}", "--rootfs", work["r"]);
+
+        Assert.Equal(isSet, result.Expect(3).Out.StartsWith('{'));
+    }
+
     [Fact]
     public async Task The_environment_sets_ownership_and_maps_too()
     {
