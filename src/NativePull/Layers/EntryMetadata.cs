@@ -1,5 +1,3 @@
-using System.Buffers.Binary;
-using System.Globalization;
 using Microsoft.Win32.SafeHandles;
 using NativePull.Native;
 
@@ -10,7 +8,7 @@ namespace NativePull.Layers;
 /// both come after it; user.* can be set while the owner may still write; an ACL is bound to the mode, so it follows it; times come last.
 /// What a policy lets go is counted in the report.
 /// </summary>
-internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report, Allowance allowance)
+internal sealed class EntryMetadata
 {
     /// <summary>Linux's name for a directory's default ACL, ending in NUL.</summary>
     internal static ReadOnlySpan<byte> DefaultAcl => "system.posix_acl_default\0"u8;
@@ -20,10 +18,23 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
     private const uint SetUser = 0x800; // S_ISUID, inode(7)
     private const uint SetGroup = 0x400; // S_ISGID
 
+    private readonly ExtractOptions options;
+    private readonly ExtractReport report;
+    private readonly OwnerMap owners;
+    private readonly EntryAttributes attributes;
+
     // What a file system does to times and modes is learned from the first that show it.
     private bool? keepsNanoseconds;
     private bool? keepsModes;
     private uint? firstMode;
+
+    internal EntryMetadata(ExtractOptions options, ExtractReport report, Allowance allowance)
+    {
+        this.options = options;
+        this.report = report;
+        owners = new OwnerMap(options.UidMap, options.GidMap);
+        attributes = new EntryAttributes(options, report, allowance, owners);
+    }
 
     private bool Overridden => options.Ownership == OwnershipPolicy.OverrideStat;
 
@@ -31,10 +42,10 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
     /// <returns>The mode a directory shall have in the end, where until then its owner needs more; null: it has it.</returns>
     internal uint? Apply(SafeFileHandle file, TarEntry entry, ReadOnlySpan<byte> path)
     {
-        Place place = new(file, null);
+        EntryPlace place = new(file, null);
         bool directory = entry.Kind == TarEntryKind.Directory;
         Owned owned = Own(place, entry, path);
-        Attributes(place, entry, path, acls: false);
+        attributes.Set(place, entry, path, acls: false);
         uint mode;
         if (Overridden)
         {
@@ -48,7 +59,7 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
 
         uint working = directory ? mode | Permission.Owner : mode;
         SetMode(place, working, path);
-        if (Attributes(place, entry, path, acls: true) && Widen(place, directory, path) is { } closed)
+        if (attributes.Set(place, entry, path, acls: true) && Widen(place, directory, path) is { } closed)
         {
             return closed;
         }
@@ -57,7 +68,7 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
     }
 
     // An ACL brings its own idea of the owner's bits along. What the owner needs, the mode gives back, of which the ACL's entries are a part (acl(5)).
-    private uint? Widen(Place place, bool directory, ReadOnlySpan<byte> path)
+    private uint? Widen(EntryPlace place, bool directory, ReadOnlySpan<byte> path)
     {
         uint needed = directory ? Permission.Owner : Overridden ? Permission.OwnerFile : 0;
         uint mode = place.Status(path).Permissions;
@@ -73,7 +84,7 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
     /// <summary>Of what cannot or must not be opened: links, devices, fifos. Times included.</summary>
     internal void ApplyAt(SafeFileHandle parent, byte[] name, TarEntry entry, ReadOnlySpan<byte> path)
     {
-        Place place = new(parent, name);
+        EntryPlace place = new(parent, name);
         Owned owned = Own(place, entry, path);
         if (Overridden && (entry.Uid, entry.Gid) != (Libc.EffectiveUser, Libc.EffectiveGroup))
         {
@@ -81,11 +92,11 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
             report.OwnersLost++;
         }
 
-        Attributes(place, entry, path, acls: false);
+        attributes.Set(place, entry, path, acls: false);
         if (entry.Kind != TarEntryKind.Symlink)
         {
             SetMode(place, Harmless(entry.Mode, owned, directory: false), path);
-            Attributes(place, entry, path, acls: true);
+            attributes.Set(place, entry, path, acls: true);
         }
         else
         {
@@ -100,7 +111,7 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
     internal void SetTimes(SafeFileHandle file, TarTime time, ReadOnlySpan<byte> path)
     {
         Failure.ThrowIf(Libc.SetTimes(file, time.Seconds, time.Nanoseconds), "futimens", path);
-        CountTime(new Place(file, null), time, path);
+        CountTime(new EntryPlace(file, null), time, path);
     }
 
     /// <summary>Takes away what a directory had before, so that a layer's word on it is the whole word, as in an overlay.</summary>
@@ -129,12 +140,12 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
         (uint uid, uint gid) = options.Ownership switch
         {
             OwnershipPolicy.Keep => (0u, 0u),
-            OwnershipPolicy.Map => (TryMap(0, options.UidMap) ?? Libc.EffectiveUser, TryMap(0, options.GidMap) ?? Libc.EffectiveGroup),
+            OwnershipPolicy.Map => (owners.TryUser(0) ?? Libc.EffectiveUser, owners.TryGroup(0) ?? Libc.EffectiveGroup),
             _ => (Libc.EffectiveUser, Libc.EffectiveGroup),
         };
 
         // the image asks for nothing here, so nothing of it is lost where this is refused
-        Place place = new(directory, null);
+        EntryPlace place = new(directory, null);
         if (place.ChangeOwner(uid, gid) != 0)
         {
             _ = OwnPart(place, uid, gid);
@@ -151,23 +162,22 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
     /// <summary>What a file or directory of the layers below has, as it is there: for one that a layer implies or links to.</summary>
     internal void Copy(SafeFileHandle from, FileStatus status, SafeFileHandle to, ReadOnlySpan<byte> path)
     {
-        uint mode = CopyOwner(new Place(to, null), status, path);
+        uint mode = CopyOwner(new EntryPlace(to, null), status, path);
         foreach ((byte[] name, byte[] value) in Libc.GetXattrs(from, TarText.Show(path)))
         {
             if (!OverlayMarks.IsMark(name, options.Whiteouts))
             {
-                Take(name.Length - 1 + value.Length, path);
-                Attribute(Libc.SetXattr(to, name, value), name, path, isFile: true);
+                attributes.Copy(to, name, value, path);
             }
         }
 
-        SetMode(new Place(to, null), mode, path);
+        SetMode(new EntryPlace(to, null), mode, path);
     }
 
     /// <summary>The same for a link, device or fifo; times included.</summary>
     internal void CopyAt(SafeFileHandle parent, byte[] name, FileStatus status, ReadOnlySpan<byte> path)
     {
-        Place place = new(parent, name);
+        EntryPlace place = new(parent, name);
         uint mode = CopyOwner(place, status, path);
         if (status.Type != FileType.Symlink)
         {
@@ -177,7 +187,7 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
         Failure.ThrowIf(Libc.SetTimesAt(parent, name, status.ModifiedSeconds, status.ModifiedNanoseconds), "utimensat", path);
     }
 
-    private uint CopyOwner(Place place, FileStatus status, ReadOnlySpan<byte> path)
+    private uint CopyOwner(EntryPlace place, FileStatus status, ReadOnlySpan<byte> path)
     {
         if (!Refused(place.ChangeOwner(status.Uid, status.Gid), path))
         {
@@ -189,7 +199,7 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
     }
 
     // Who the file belongs to afterwards: whether user and group are those the archive names.
-    private Owned Own(Place place, TarEntry entry, ReadOnlySpan<byte> path)
+    private Owned Own(EntryPlace place, TarEntry entry, ReadOnlySpan<byte> path)
     {
         (uint uid, uint gid) = (entry.Uid, entry.Gid);
         if (options.Ownership is OwnershipPolicy.Squash or OwnershipPolicy.OverrideStat)
@@ -203,8 +213,8 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
 
         if (options.Ownership == OwnershipPolicy.Map)
         {
-            uid = Map(uid, options.UidMap, "belongs to user", "--uid-map", path);
-            gid = Map(gid, options.GidMap, "belongs to group", "--gid-map", path);
+            uid = owners.User(uid, "belongs to", path);
+            gid = owners.Group(gid, "belongs to", path);
         }
 
         if (!Refused(place.ChangeOwner(uid, gid), path))
@@ -218,7 +228,7 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
 
     // Of two that may not both be set one may. The other becomes this process's: a directory with the setgid bit gives its group to what is made in it, and
     // what is there already may have any owner.
-    private static Owned OwnPart(Place place, uint uid, uint gid)
+    private static Owned OwnPart(EntryPlace place, uint uid, uint gid)
     {
         const uint unchanged = uint.MaxValue; // chown(2)
         Owned owned = new(place.ChangeOwner(uid, unchanged) == 0, place.ChangeOwner(unchanged, gid) == 0);
@@ -254,7 +264,7 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
         return harmless;
     }
 
-    private void SetMode(Place place, uint mode, ReadOnlySpan<byte> path)
+    private void SetMode(EntryPlace place, uint mode, ReadOnlySpan<byte> path)
     {
         int errno = place.ChangeMode(mode);
         if (!Failure.IsRefusal(errno))
@@ -284,37 +294,6 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
         report.ModesLost++;
     }
 
-    // Whether any was set.
-    private bool Attributes(Place place, TarEntry entry, ReadOnlySpan<byte> path, bool acls)
-    {
-        bool any = false;
-        foreach (TarXattr xattr in entry.Xattrs)
-        {
-            if (AccessList.Is(xattr.Name) != acls)
-            {
-                continue;
-            }
-
-            if (options.Xattrs == XattrPolicy.Drop || (Overridden && OverrideStat.Is(xattr.Name)))
-            {
-                report.XattrsLost++;
-                continue;
-            }
-
-            byte[] name = options.Format == LayerFormat.Overlay ? OverlayMarks.Escape(xattr.Name, options.Whiteouts) : xattr.Name;
-            Take(xattr.Size, path);
-            any |= Attribute(place.SetXattr([.. name, 0], options.Ownership == OwnershipPolicy.Map ? Mapped(xattr, path.ToArray()) : xattr.Value), xattr.Name, path, isFile: place.Name is null);
-        }
-
-        return any;
-    }
-
-    private void Take(int bytes, ReadOnlySpan<byte> path)
-    {
-        report.AttributeBytes += bytes;
-        allowance.TakeAttribute(path, bytes);
-    }
-
     // Not subject to --xattrs: without it the policy would be another.
     private static void Override(SafeFileHandle file, byte[] value, ReadOnlySpan<byte> path)
     {
@@ -325,79 +304,8 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
         }
     }
 
-    // An ACL's numbers are owners, too. A capability is good in the user namespace whose root it names: for mapped owners, that is what the image's root is
-    // mapped to (struct vfs_ns_cap_data, capabilities(7) "File capability extensions").
-    private byte[] Mapped(TarXattr xattr, byte[] path)
-    {
-        if (AccessList.Is(xattr.Name))
-        {
-            return AccessList.Map(
-                xattr.Value,
-                id => Map(id, options.UidMap, "gives rights to user", "--uid-map", path),
-                id => Map(id, options.GidMap, "gives rights to group", "--gid-map", path));
-        }
-
-        if (xattr.Value is not [_, _, _, 2, ..] || xattr.Value.Length != 20 || !xattr.Name.AsSpan().SequenceEqual("security.capability"u8) || TryMap(0, options.UidMap) is not { } root)
-        {
-            return xattr.Value;
-        }
-
-        byte[] value = [.. xattr.Value, 0, 0, 0, 0];
-        value[3] = 3;
-        BinaryPrimitives.WriteUInt32LittleEndian(value.AsSpan(20), root);
-        return value;
-    }
-
-    // False: it is lost. isFile: or a directory.
-    private bool Attribute(int errno, ReadOnlySpan<byte> name, ReadOnlySpan<byte> path, bool isFile)
-    {
-        if (errno == 0)
-        {
-            return true;
-        }
-
-        if (IsXattrRefusal(errno) && (options.Xattrs != XattrPolicy.Keep || IsForeign(name, errno, isFile)))
-        {
-            report.XattrsLost++;
-            return false;
-        }
-
-        throw IsXattrRefusal(errno)
-            ? Failure.CannotHold($"the attribute {TarText.Show(name.TrimEnd((byte)0))} (--xattrs try goes on without)", "setxattr", path, errno)
-            : new LinuxException($"setxattr {TarText.Show(name.TrimEnd((byte)0))} of", TarText.Show(path), errno);
-    }
-
-    // What can be had nowhere on Linux is no reason to have none of the image (xattr(7)): names of other systems, as tar on a Mac writes them (com.apple.*), unless
-    // the file system takes them; user.* of links, fifos and devices.
-    private static bool IsForeign(ReadOnlySpan<byte> name, int errno, bool isFile)
-    {
-        bool isUsers = name.StartsWith("user."u8);
-        return isUsers ? !isFile
-            : errno == Errno.NotSupported && !name.StartsWith("trusted."u8) && !name.StartsWith("security."u8) && !name.StartsWith("system."u8);
-    }
-
-    // ENOSPC too: it is how ext4 says that an attribute is too large for it
-    private static bool IsXattrRefusal(int errno) => Failure.IsRefusal(errno) || errno is Errno.AccessDenied
-        or Errno.Invalid or Errno.TooBig or Errno.OutOfRange or Errno.NoSpace;
-
-    private static uint Map(uint id, IReadOnlyList<IdRange> ranges, string what, string option, ReadOnlySpan<byte> path) => TryMap(id, ranges)
-        ?? throw new PullException(PullError.Unsupported, $"archive: {TarText.Show(path)} {what} {id.ToString(CultureInfo.InvariantCulture)}, which no {option} has");
-
-    private static uint? TryMap(uint id, IReadOnlyList<IdRange> ranges)
-    {
-        foreach (IdRange range in ranges)
-        {
-            if (id >= range.Container && id - range.Container < range.Count)
-            {
-                return range.Host + (id - range.Container);
-            }
-        }
-
-        return null;
-    }
-
     // A file system may cut fractions, hold whole even seconds only (vfat), or no time before 1901 or after 2038; it says so to nobody.
-    private void CountTime(Place place, TarTime time, ReadOnlySpan<byte> path)
+    private void CountTime(EntryPlace place, TarTime time, ReadOnlySpan<byte> path)
     {
         bool extreme = time.Seconds is < 0 or > int.MaxValue;
         bool unknown = keepsNanoseconds is null && (time.Nanoseconds != 0 || time.Seconds % 2 != 0);
@@ -421,24 +329,4 @@ internal sealed class EntryMetadata(ExtractOptions options, ExtractReport report
         internal bool Both => User && Group;
     }
 
-    /// <summary>What the calls are for: an open file, or (where there is a name) a name in an open directory.</summary>
-    private readonly record struct Place(SafeFileHandle Handle, byte[]? Name)
-    {
-        internal int ChangeOwner(uint uid, uint gid) => Name is null ? Libc.ChangeOwner(Handle, uid, gid) : Libc.ChangeOwnerAt(Handle, Name, uid, gid);
-
-        internal int ChangeMode(uint mode) => Name is null ? Libc.ChangeMode(Handle, mode) : Libc.ChangeModeAt(Handle, Name, mode);
-
-        internal int SetXattr(byte[] name, byte[] value) => Name is null ? Libc.SetXattr(Handle, name, value) : Libc.SetXattrAt(Handle, Name, name, value);
-
-        internal FileStatus Status(ReadOnlySpan<byte> path)
-        {
-            if (Name is null)
-            {
-                return Libc.Status(Handle, TarText.Show(path));
-            }
-
-            Failure.ThrowIf(Libc.TryStatusAt(Handle, Name, out FileStatus status), "statx", path);
-            return status;
-        }
-    }
 }

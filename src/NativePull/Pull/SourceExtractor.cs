@@ -60,7 +60,7 @@ internal sealed class SourceExtractor(Stream stdin, Func<Task<string>> spool, IP
     {
         if (source.Kind == SourceKind.OciLayout)
         {
-            return Directory.Exists(source.Path)
+            return Destination.IsDirectory(source.Path)
                 ? new DirectoryFiles(source.Path)
                 : throw new PullException(PullError.NotFound, $"{source.Text}: there is no directory {source.Path}");
         }
@@ -93,9 +93,10 @@ internal sealed class SourceExtractor(Stream stdin, Func<Task<string>> spool, IP
             return await SpoolAsync(stdin, source, limits, token);
         }
 
-        if (!File.Exists(source.Path))
+        bool isDirectory = Destination.IsDirectory(source.Path);
+        if (isDirectory || !Destination.IsThere(source.Path))
         {
-            throw new PullException(PullError.NotFound, Directory.Exists(source.Path) ? $"{source.Path} is a directory" : $"there is no file {source.Path}");
+            throw new PullException(PullError.NotFound, isDirectory ? $"{source.Path} is a directory" : $"there is no file {source.Path}");
         }
 
         FileStream file = new(source.Path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete, 1);

@@ -75,6 +75,12 @@ internal static class Destination
     /// <exception cref="IOException">It cannot be looked at.</exception>
     internal static bool IsFile(string path) => Libc.TypeOf(path) == FileType.Regular;
 
+    /// <inheritdoc cref="IsFile"/>
+    internal static bool IsDirectory(string path) => Libc.TypeOf(path) == FileType.Directory;
+
+    /// <inheritdoc cref="IsFile"/>
+    internal static bool IsThere(string path) => Libc.TypeOf(path) != 0;
+
     /// <summary>Whether a path is a directory or lies below it; both resolved.</summary>
     internal static bool IsWithin(string path, string directory) =>
         path == directory || directory == "/" || path.StartsWith(directory + "/", StringComparison.Ordinal);

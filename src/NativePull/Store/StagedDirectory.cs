@@ -234,7 +234,7 @@ internal sealed class StagedDirectory : IDisposable
         {
             Sweep(destination);
         }
-        catch (PullException stuck)
+        catch (Exception stuck) when (stuck is PullException or LinuxException)
         {
             throw new PullException(PullError.Machine, $"{destination} is the new tree, but of the old one something is left: {stuck.Message}");
         }

@@ -265,15 +265,17 @@ public sealed class SourceTests(SourceFiles files) : IClassFixture<SourceFiles>
     }
 
     [Theory]
-    [InlineData("lay")]
-    [InlineData("lay/blobs")]
-    public async Task What_may_not_be_looked_at_says_nothing_about_the_image(string closed)
+    [InlineData("lay", "oci:lay")]
+    [InlineData("lay/blobs", "oci:lay")]
+    [InlineData("p", "oci:p/lay")]
+    [InlineData("p", "oci-archive:p/oci.tar")]
+    public async Task What_may_not_be_looked_at_says_nothing_about_the_image(string closed, string source)
     {
         Assert.SkipUnless(Environment.IsPrivilegedProcess, "another user needs root");
         using TemporaryDirectory work = await FilesAsync();
 
         BinaryResult result = await RunAsync(
-            work, $"chmod 0755 . lay; chmod 0 {closed}; mkdir -m 0777 d; setpriv --reuid 65534 --regid 65534 --clear-groups $1 extract oci:lay --rootfs d/r");
+            work, $"chmod 0755 . lay; mkdir p; cp -r lay oci.tar p; chmod 0 {closed}; mkdir -m 0777 d; setpriv --reuid 65534 --regid 65534 --clear-groups $1 extract {source} --rootfs d/r");
 
         Assert.Contains("denied", result.Expect(8).Error, StringComparison.Ordinal);
     }
