@@ -86,8 +86,8 @@ public sealed class StandardStreamTests
 
         BinaryResult result = await Binary.ProgramAsync("bash", "-c", script, "bash", work.Path, Binary.File);
 
-        // whoever writes is told that nobody reads on, by SIGPIPE or EPIPE
-        Assert.Matches("^(141|1) (141|1) (141|1) 6\n$", result.Expect(0).Out);
+        // whoever writes is told that nobody reads on, by SIGPIPE or EPIPE, and fails in its own way
+        Assert.Matches("^[1-9][0-9]* [1-9][0-9]* [1-9][0-9]* 6\n$", result.Expect(0).Out);
         Assert.Contains("checksum of the header at the beginning", result.Error, StringComparison.Ordinal);
     }
 
