@@ -51,7 +51,7 @@ public sealed class BreakoutTests
         ["a directory over a link"] = (o => [tar => tar.Symlink("d", $"{o}/dir").Directory("d/", mode: 0x1C0, uid: 5), tar => tar.Symlink("e", "../outside"), tar => tar.Directory("e/", mode: 0)], []),
         ["a fifo, a link over a link"] = (o => [tar => tar.Symlink("a", $"{o}/secret").Fifo("a").Symlink("b", $"{o}/secret").Symlink("b", $"{o}/dir", uid: 7, mtime: 9)], ["a|"]),
         ["owner, mode, times and attributes of a link"] = (o => [tar => tar.Xattr("trusted.x", "1").Symlink("l", $"{o}/secret", uid: 5, gid: 6, mtime: 7)], []),
-        ["the same of a link to a directory"] = (_ => [tar => tar.Xattr("user.x", "1").Member("l", '2', fields => fields.Mode(0).Uid(8).Gid(9), link: "../outside")], [nameof(PullError.Permission)]),
+        ["the same of a link to a directory"] = (_ => [tar => tar.Xattr("user.x", "1").Member("l", '2', fields => fields.Mode(0).Uid(8).Gid(9), link: "../outside")], []),
 
         ["a hard link with .."] = (_ => [tar => tar.HardLink("h", "../outside/secret")], [nameof(PullError.Malformed)]),
         ["an absolute hard link"] = (o => [tar => tar.HardLink("h", $"{o}/secret")], [nameof(PullError.Malformed)]),
