@@ -327,7 +327,14 @@ internal sealed class StagedDirectory : IDisposable
         string[] probes = [System.IO.Path.Combine(staged, "one"), System.IO.Path.Combine(staged, "other")];
         try
         {
-            if (probes.All(Libc.TryMakeDirectory) && IsNoExchange(Libc.Exchange(probes[0], probes[1])))
+            if (!probes.All(Libc.TryMakeDirectory))
+            {
+                return;
+            }
+
+            // some file systems in user space do not read the flag and rename: one is gone then, though the kernel would still show it
+            int errno = Libc.Exchange(probes[0], probes[1]);
+            if (IsNoExchange(errno) || (errno == 0 && Directory.EnumerateFileSystemEntries(staged).Count() != probes.Length))
             {
                 throw CannotExchange(destination);
             }
